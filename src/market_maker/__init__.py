@@ -1,0 +1,1 @@
+"""Market maker for crypto perpetuals on the Extended exchange."""

@@ -1,0 +1,77 @@
+"""The one reader of time and the one source of randomness, injected wherever either is needed.
+
+Instants are nanoseconds since the epoch (UTC). Waiting goes through asyncio, so an event loop with a time of
+its own (`LoopClock`) carries the whole process through virtual time.
+"""
+
+import asyncio
+import secrets
+import time
+from typing import Protocol
+
+import numpy as np
+
+from market_maker.domain import NS_PER_S
+
+_NONCE_LIMIT = 2**31 - 1
+_ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class Clock(Protocol):
+    """What the shell may ask about time."""
+
+    def now_ns(self) -> int:
+        """Wall-clock instant, ns since the epoch."""
+        ...
+
+    def perf_ns(self) -> int:
+        """Monotonic reading for durations of our own code, ns."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock. `now_ns` never runs backwards within a process: it is anchored once."""
+
+    def __init__(self) -> None:
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def now_ns(self) -> int:
+        """Wall-clock instant, ns since the epoch."""
+        return time.monotonic_ns() + self._offset_ns
+
+    def perf_ns(self) -> int:
+        """Monotonic reading for durations, ns."""
+        return time.perf_counter_ns()
+
+
+class LoopClock:
+    """Time as an event loop has it, counted from `start_ns`: virtual where the loop is virtual."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, start_ns: int) -> None:
+        self._loop = loop
+        self._start_ns = start_ns
+        self._origin_s = loop.time()
+
+    def now_ns(self) -> int:
+        """Instant of the loop, ns since the epoch."""
+        return self._start_ns + round((self._loop.time() - self._origin_s) * NS_PER_S)
+
+    def perf_ns(self) -> int:
+        """Monotonic reading of the machine for durations of our own code, ns."""
+        return time.perf_counter_ns()
+
+
+class Entropy:
+    """Nonces and order ids: seeded, the same run draws the same ones; else the system's randomness."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._rng = np.random.default_rng(secrets.randbits(128) if seed is None else seed)
+
+    def nonce(self) -> int:
+        """Order nonce in 1 … 2³¹ − 1, the range that the exchange documents."""
+        return int(self._rng.integers(1, _NONCE_LIMIT, endpoint=True))
+
+    def token(self, length: int) -> str:
+        """Random string of lower-case letters and digits."""
+        picks = self._rng.integers(0, len(_ID_ALPHABET), size=length)
+        return "".join(_ID_ALPHABET[i] for i in picks)

@@ -1,0 +1,1 @@
+"""Gateways: the hosts that stand behind the port."""

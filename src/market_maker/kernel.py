@@ -1,0 +1,135 @@
+"""The one door to Numba: the `@kernel` decorator, and rows built from annotated classes.
+
+A decision module declares its settings and its state as dataclasses with defaults. `new_row` turns one into
+a one-row structured array of the same field names; kernels take the record `row[0]` and read `params.x`,
+write `state.y`. The same source runs compiled and, with NUMBA_DISABLE_JIT=1, as plain Python.
+
+Numba's file cache does not notice edits of callees or of constants in other files, so a stale cache would
+trade old logic. The cache folder is therefore keyed by a hash of all sources of the package, and that is
+set here, before Numba is imported.
+"""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Row = NDArray[Any]
+
+_KEPT_CACHES = 4
+
+
+def _sources_hash(package: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _set_cache_dir() -> None:
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = base / "extended-market-maker" / "kernels"
+    folder = root / _sources_hash(Path(__file__).parent)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        stale = sorted(root.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)[_KEPT_CACHES:]
+        for old in stale:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError:
+        # A home that cannot be written: Numba then compiles anew in every process.
+        return
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+_set_cache_dir()
+
+import numba  # noqa: E402  (the cache folder must be set before Numba reads it)
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a pure function on its first call, with a cache that survives the process.
+
+    A kernel guards its domain itself: compiled log(0), sqrt(-1), int(nan) and reads out of bounds give
+    garbage in silence. It uses `math.*`, never `np.*`, and never builds an enum from a number.
+    """
+    compiled: Callable[P, R] = numba.njit(cache=True)(function)
+    return compiled
+
+
+def row_dtype(cls: type) -> np.dtype[Any]:
+    """Structured dtype of a dataclass of floats, ints, bools, int enums, nested dataclasses and arrays.
+
+    An array field is `Annotated[NDArray[np.float64], length]`.
+
+    Raises
+    ------
+    TypeError
+        For a field of any other type.
+    """
+    hints = get_type_hints(cls, include_extras=True)
+    fields: list[Any] = [_field(f.name, hints[f.name]) for f in dataclasses.fields(cls)]
+    return np.dtype((np.record, np.dtype(fields, align=True)))
+
+
+def _field(name: str, hint: Any) -> tuple[Any, ...]:  # noqa: ANN401  (any annotation may come)
+    if get_origin(hint) is Annotated:
+        array, length = get_args(hint)
+        scalar = get_args(get_args(array)[1])[0]
+        return name, scalar, (length,)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return name, row_dtype(hint)
+    for python_type, scalar in ((bool, np.bool_), (int, np.int64), (float, np.float64)):
+        if isinstance(hint, type) and issubclass(hint, python_type):
+            return name, scalar
+    msg = f"field {name}: expected float, int, bool, int enum, dataclass or annotated array, was {hint!r}"
+    raise TypeError(msg)
+
+
+def new_row(value: object) -> Row:
+    """One-row structured array that holds the values of a dataclass instance."""
+    row = np.zeros(1, row_dtype(type(value)))
+    write_row(row, value)
+    return row
+
+
+def write_row(row: Row, value: object) -> None:
+    """Overwrite a row in place with the values of a dataclass instance, coerced to the row's types."""
+    _write(row[0], value)
+
+
+def _write(record: Any, value: Any) -> None:  # noqa: ANN401  (a record of any dtype)
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if dataclasses.is_dataclass(item):
+            _write(record[field.name], item)
+        else:
+            record[field.name] = item
+
+
+def plain(record: Any) -> dict[str, Any]:  # noqa: ANN401  (a record of any dtype)
+    """Return a record as nested dicts of plain Python values, for the journal."""
+    names = record.dtype.names or ()
+    return {name: _plain(record[name]) for name in names}
+
+
+def _plain(item: Any) -> Any:  # noqa: ANN401
+    if isinstance(item, np.void):
+        return plain(item)
+    if isinstance(item, np.ndarray | np.generic):
+        return item.tolist()
+    return item
+
+
+__all__ = ["Row", "kernel", "new_row", "plain", "row_dtype", "write_row"]
