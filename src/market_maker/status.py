@@ -1,0 +1,143 @@
+"""What the running process is doing, as one value: shown live, written to a file, read by `mm status`.
+
+Every quote that is missing has its reason. The file is replaced as a whole, so a reader never sees half of
+one, and it outlives a crash: its age tells.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+FILE_NAME = "status.json"
+
+
+class QuoteStatus(msgspec.Struct, frozen=True):
+    """One slot: the order that rests there (price and size empty if none) and the last decision's reason."""
+
+    side: str
+    level: int
+    price: str
+    size: str
+    state: str
+    reason: str
+
+
+class MarketStatus(msgspec.Struct, frozen=True):
+    """One market; sigma in bps per √minute, latency in ms from send to acknowledgement, money in USD."""
+
+    market: str
+    regime: str
+    trend: str
+    trend_strength: float
+    sigma_bps: float
+    mid: str
+    position: str
+    position_usd: str
+    fills: int
+    pnl_usd: str
+    latency_ms: float
+    halt: str
+    quotes: list[QuoteStatus]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The whole process at one instant (ns since the epoch)."""
+
+    pid: int
+    state: str
+    profile: str
+    venue: str
+    started_ns: int
+    updated_ns: int
+    equity_usd: str
+    pnl_usd: str
+    journal: str
+    markets: list[MarketStatus]
+
+
+class StatusError(Exception):
+    """The status file is missing or can not be read."""
+
+
+def write_status(folder: Path, status: Status) -> None:
+    """Replace the status file of a folder.
+
+    Raises
+    ------
+    OSError
+        If the folder can not be written.
+    """
+    temporary = folder / f".{FILE_NAME}.{os.getpid()}"
+    temporary.write_bytes(msgspec.json.encode(status))
+    temporary.replace(folder / FILE_NAME)
+
+
+def read_status(folder: Path) -> Status:
+    """Read the status file of a folder.
+
+    Raises
+    ------
+    StatusError
+        If there is none, or it is not one of ours.
+    """
+    path = folder / FILE_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Status)
+    except FileNotFoundError:
+        msg = f"expected {path}, found none: nothing has run with this journal folder yet (see --folder)"
+        raise StatusError(msg) from None
+    except (msgspec.DecodeError, OSError) as error:
+        msg = f"expected a status file at {path}, but it can not be read: {error}"
+        raise StatusError(msg) from error
+
+
+_REGIME_STYLE = {"CALM": "cyan", "NORMAL": "green", "ELEVATED": "yellow", "EXTREME": "bold red"}
+_TREND_MARK = {"BULLISH": "▲", "BEARISH": "▼", "NEUTRAL": "·"}
+
+
+def _quote_text(quote: QuoteStatus) -> Text:
+    if quote.price:
+        style = "green" if quote.side == "BUY" else "red"
+        return Text(f"{quote.size} @ {quote.price}", style=style)
+    return Text(quote.reason.lower().replace("_", " "), style="dim yellow")
+
+
+def _quotes(market: MarketStatus, side: str) -> Text:
+    chosen = sorted((q for q in market.quotes if q.side == side), key=lambda q: q.level)
+    return Text("\n").join(_quote_text(q) for q in chosen)
+
+
+def status_view(status: Status, footer: str = "") -> Group:
+    """Live picture of a status for a terminal of 100 columns or more."""
+    table = Table(expand=False, pad_edge=False, title_justify="left")
+    for heading in ("market", "mid", "regime", "trend", "position"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("bids", "asks"):
+        table.add_column(heading)
+    for heading in ("fills", "PnL", "ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for market in status.markets:
+        regime = Text(
+            f"{market.regime}\n{market.sigma_bps:.1f} bps", style=_REGIME_STYLE.get(market.regime, "")
+        )
+        table.add_row(
+            market.market,
+            market.mid,
+            regime,
+            f"{_TREND_MARK.get(market.trend, '?')} {market.trend_strength:.2f}",
+            f"{market.position}\n{market.position_usd} $",
+            _quotes(market, "BUY"),
+            _quotes(market, "SELL"),
+            str(market.fills),
+            market.pnl_usd,
+            f"{market.latency_ms:.0f}",
+        )
+        if market.halt:
+            table.add_row("", Text(f"halted: {market.halt.lower()}", style="bold red"))
+    head = Text(f"{status.state}  {status.venue}  profile {status.profile}  ", style="bold")
+    head.append(f"equity {status.equity_usd} $  PnL {status.pnl_usd} $", style="")
+    return Group(head, table, Text(footer, style="dim"))
