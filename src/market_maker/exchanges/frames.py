@@ -1,0 +1,358 @@
+"""Decoders of Extended's stream frames: bytes in, integers of the vocabulary out.
+
+Book frames are the hot path. Their numbers are read as floats and divided by the tick or step: below 1e9
+units the quotient is within 4e-7 of the whole number it stands for, so a check to 1e-6 finds whatever lies
+off the grid. Where the check fails, or the number is larger, the frame is decoded once more in Decimal,
+which decides exactly. Levels are keyed by ticks, because one price arrives as "84050" and "84050.000000".
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final, TypeVar
+
+import msgspec
+
+from market_maker.domain import NS_PER_MS, BookUpdate, Trade
+from market_maker.exchanges.wire import (
+    CorruptFrame,
+    Unknown,
+    WireBalance,
+    WireFill,
+    WireOrder,
+    WirePosition,
+    amount,
+    balance_report,
+    corrupt,
+    fill_report,
+    lots_of,
+    order_report,
+    position_report,
+    side_of,
+    ticks_of,
+)
+from market_maker.gateway import AccountEvent, FundingRate, MarkPrice
+from market_maker.instrument import Instrument
+
+_GRID_TOLERANCE: Final = 1e-6
+_FAST_LIMIT: Final = 1e9
+
+T = TypeVar("T")
+Levels = list[tuple[int, int]]
+
+
+class _Level(msgspec.Struct, gc=False):
+    p: float
+    q: float
+    c: float = -1.0
+
+
+class _Book(msgspec.Struct, gc=False):
+    t: str
+    m: str
+    b: list[_Level] = []
+    a: list[_Level] = []
+
+
+class _BookFrame(msgspec.Struct, gc=False):
+    data: _Book
+    ts: int
+    seq: int
+
+
+class _ExactLevel(msgspec.Struct, gc=False):
+    p: Decimal
+    q: Decimal
+    c: Decimal | None = None
+
+
+class _ExactBook(msgspec.Struct, gc=False):
+    b: list[_ExactLevel] = []
+    a: list[_ExactLevel] = []
+
+
+class _ExactBookFrame(msgspec.Struct, gc=False):
+    data: _ExactBook
+
+
+class _Trade(msgspec.Struct, gc=False):
+    """A public trade; `S` is the taker's side."""
+
+    i: int
+    m: str
+    side: str = msgspec.field(name="S")
+    time_ms: int = msgspec.field(name="T")
+    p: Decimal
+    q: Decimal
+    kind: str = msgspec.field(name="tT", default="TRADE")
+
+
+class _TradesFrame(msgspec.Struct, gc=False):
+    data: list[_Trade]
+
+
+class _Mark(msgspec.Struct, gc=False):
+    m: str
+    p: Decimal
+    ts: int = 0
+
+
+class _MarkFrame(msgspec.Struct, gc=False):
+    data: _Mark
+    ts: int
+
+
+class WireFunding(msgspec.Struct, gc=False):
+    """A funding rate of one hour."""
+
+    m: str
+    f: Decimal
+    time_ms: int = msgspec.field(name="T")
+
+
+class _FundingFrame(msgspec.Struct, gc=False):
+    data: WireFunding
+
+
+class _AccountData(msgspec.Struct, rename="camel"):
+    is_snapshot: bool = False
+    orders: list[WireOrder] | None = None
+    trades: list[WireFill] | None = None
+    positions: list[WirePosition] | None = None
+    balance: WireBalance | None = None
+
+
+class _AccountWire(msgspec.Struct):
+    data: _AccountData
+    ts: int
+    seq: int
+
+
+def _reader(frame_type: type[T], expected: str) -> Callable[[bytes], T]:
+    decoder = msgspec.json.Decoder(frame_type, strict=False)
+
+    def read(frame: bytes) -> T:
+        try:
+            return decoder.decode(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise corrupt(f"{expected} ({error})", frame) from error
+
+    return read
+
+
+_read_book = _reader(_BookFrame, "a book frame")
+_read_exact_book = _reader(_ExactBookFrame, "a book frame")
+_read_trades = _reader(_TradesFrame, "a trades frame")
+_read_mark = _reader(_MarkFrame, "a mark price frame")
+_read_funding = _reader(_FundingFrame, "a funding frame")
+_read_account = _reader(_AccountWire, "an account frame")
+
+
+def decode_book(frame: bytes, instrument: Instrument, recv_ns: int) -> BookUpdate:
+    """Snapshot or delta of an order book.
+
+    A snapshot's `q` is the absolute size; a delta's `q` is the change and `c` the absolute size. An empty
+    delta is a frame like any other: it has a place in the sequence::
+
+        {"type":"DELTA","data":{"t":"DELTA","m":"BTC-USD","b":[{"q":"0.00118","p":"84074","c":"0.00118"}],
+         "a":[{"q":"-0.26796","p":"84078.000000","c":"2.54894"}],"d":"f"},"ts":1790425441925,"seq":2}
+
+    Raises
+    ------
+    CorruptFrame
+        If the frame is not JSON of this shape, is of another market, or a number is off the grid or negative.
+    """
+    wire = _read_book(frame)
+    data = wire.data
+    is_snapshot = data.t == "SNAPSHOT"
+    if data.m != instrument.name or not (is_snapshot or data.t == "DELTA"):
+        raise corrupt(f"SNAPSHOT or DELTA of {instrument.name}", f"{data.t} of {data.m}")
+    tick, step = float(instrument.tick), float(instrument.step)
+    bids = _fast_levels(data.b, tick, step, is_snapshot=is_snapshot)
+    asks = _fast_levels(data.a, tick, step, is_snapshot=is_snapshot)
+    if bids is None or asks is None:
+        exact = _read_exact_book(frame).data
+        bids = _exact_levels(exact.b, instrument, is_snapshot=is_snapshot)
+        asks = _exact_levels(exact.a, instrument, is_snapshot=is_snapshot)
+    return BookUpdate(data.m, is_snapshot, bids, asks, wire.seq, wire.ts * NS_PER_MS, recv_ns)
+
+
+def _fast_levels(levels: list[_Level], tick: float, step: float, *, is_snapshot: bool) -> Levels | None:
+    found: Levels = []
+    for level in levels:
+        price = level.p / tick
+        size = (level.q if is_snapshot else level.c) / step
+        # Also false for NaN, which must not reach round().
+        if not (0.5 < price < _FAST_LIMIT and -0.5 < size < _FAST_LIMIT):
+            return None
+        ticks, lots = round(price), round(size)
+        if abs(price - ticks) > _GRID_TOLERANCE or abs(size - lots) > _GRID_TOLERANCE:
+            return None
+        found.append((ticks, lots))
+    return found
+
+
+def _exact_levels(levels: list[_ExactLevel], instrument: Instrument, *, is_snapshot: bool) -> Levels:
+    found: Levels = []
+    for level in levels:
+        size = level.q if is_snapshot else level.c
+        if size is None:
+            raise corrupt(f"absolute size `c` in a delta of {instrument.name}", f"none at {level.p}")
+        found.append((ticks_of(instrument, level.p), lots_of(instrument, size)))
+    return found
+
+
+def decode_trades(frame: bytes, instrument: Instrument, recv_ns: int) -> list[Trade]:
+    """Public trades of a market; liquidations and deleveragings are trades too.
+
+    Example::
+
+        {"data":[{"m":"BTC-USD","S":"SELL","tT":"TRADE","T":1728478935001,"p":"61998.0","q":"0.04839",
+         "i":1844000421446684673}],"ts":1728478935001,"seq":5}
+    """
+    return [_trade(wire, instrument, recv_ns) for wire in _read_trades(frame).data]
+
+
+def _trade(wire: _Trade, instrument: Instrument, recv_ns: int) -> Trade:
+    """Public trade in ticks and lots."""
+    _check_market(wire.m, instrument)
+    return Trade(
+        market=wire.m,
+        trade_id=wire.i,
+        taker_side=side_of(wire.side),
+        price_ticks=ticks_of(instrument, wire.p),
+        size_lots=lots_of(instrument, wire.q),
+        venue_ns=wire.time_ms * NS_PER_MS,
+        recv_ns=recv_ns,
+    )
+
+
+def decode_mark(frame: bytes, instrument: Instrument) -> MarkPrice:
+    """Mark price; it lies off the tick grid.
+
+    Example::
+
+        {"type":"MP","data":{"m":"BTC-USD","p":"84058.473541750005","ts":1790425441925},
+         "ts":1790425441930,"seq":1,"sourceEventId":null}
+    """
+    wire = _read_mark(frame)
+    _check_market(wire.data.m, instrument)
+    price = amount(wire.data.p, "mark price")
+    if price <= 0:
+        raise corrupt(f"a positive mark price of {instrument.name}", price)
+    return MarkPrice(wire.data.m, price, (wire.data.ts or wire.ts) * NS_PER_MS)
+
+
+def decode_funding(frame: bytes, instrument: Instrument) -> FundingRate:
+    """Funding rate of one hour, a fraction; positive: longs pay.
+
+    Example::
+
+        {"data":{"m":"BTC-USD","T":1701563440000,"f":"0.000013"},"ts":1701563440000,"seq":2}
+    """
+    wire = _read_funding(frame)
+    _check_market(wire.data.m, instrument)
+    return funding_rate_of(wire.data)
+
+
+def funding_rate_of(wire: WireFunding) -> FundingRate:
+    """Funding rate as a value of the port."""
+    return FundingRate(wire.m, amount(wire.f, "funding rate"), wire.time_ms * NS_PER_MS)
+
+
+def _check_market(found: str, instrument: Instrument) -> None:
+    if found != instrument.name:
+        raise corrupt(f"market {instrument.name}", found)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFrame:
+    """One frame of the account stream.
+
+    Parameters
+    ----------
+    events : list of AccountEvent
+        Orders, then fills, positions, balance.
+    kinds : frozenset of str
+        Which of ORDER, TRADE, POSITION, BALANCE the frame speaks of. With `is_snapshot` what is not listed
+        under a kind does not exist: an empty POSITION snapshot says that the account is flat.
+    seq : int
+        Place in the sequence, one more than the frame before.
+    other_markets : frozenset of str
+        Markets that the account has something in and that we were not given: their events are left out.
+    unknown : Counter
+        Enum values that nobody documented, counted.
+    """
+
+    events: list[AccountEvent]
+    kinds: frozenset[str]
+    is_snapshot: bool
+    seq: int
+    venue_ns: int
+    other_markets: frozenset[str] = frozenset()
+    unknown: Unknown = field(default_factory=Unknown)
+
+
+def decode_account(frame: bytes, instruments: Mapping[str, Instrument], recv_ns: int) -> AccountFrame:
+    """Orders, fills, positions and balance of the account, in any mixture.
+
+    Example::
+
+        {"type":"POSITION","data":{"isSnapshot":true,"positions":[]},"ts":1763797802075,"seq":3}
+
+    Other kinds (SPOT_BALANCE, DEPOSIT, …) give a frame without events, that has its place in the sequence.
+
+    Raises
+    ------
+    CorruptFrame
+        If the frame is not JSON of this shape, or a number of it is off the grid.
+    """
+    wire = _read_account(frame)
+    data = wire.data
+    unknown: Unknown = Unknown()
+    kinds: set[str] = set()
+    others: set[str] = set()
+    events: list[AccountEvent] = []
+    if data.orders is not None:
+        kinds.add("ORDER")
+        for order, instrument in _known(data.orders, instruments, others):
+            events.append(order_report(order, instrument, unknown))
+    if data.trades is not None:
+        kinds.add("TRADE")
+        for fill, instrument in _known(data.trades, instruments, others):
+            events.append(fill_report(fill, instrument, unknown, recv_ns))
+    if data.positions is not None:
+        kinds.add("POSITION")
+        for position, instrument in _known(data.positions, instruments, others):
+            events.append(position_report(position, instrument, unknown))
+    if data.balance is not None:
+        kinds.add("BALANCE")
+        events.append(balance_report(data.balance))
+    venue_ns = wire.ts * NS_PER_MS
+    return AccountFrame(
+        events, frozenset(kinds), data.is_snapshot, wire.seq, venue_ns, frozenset(others), unknown
+    )
+
+
+_Item = TypeVar("_Item", WireOrder, WireFill, WirePosition)
+
+
+def _known(
+    items: list[_Item], instruments: Mapping[str, Instrument], others: set[str]
+) -> list[tuple[_Item, Instrument]]:
+    others.update(item.market for item in items if item.market not in instruments)
+    return [(item, instruments[item.market]) for item in items if item.market in instruments]
+
+
+__all__ = [
+    "AccountFrame",
+    "CorruptFrame",
+    "Unknown",
+    "WireFunding",
+    "decode_account",
+    "decode_book",
+    "decode_funding",
+    "decode_mark",
+    "decode_trades",
+    "funding_rate_of",
+]
