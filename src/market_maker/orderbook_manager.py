@@ -1,0 +1,281 @@
+"""One market's order book, kept from frames, and what of it can be trusted.
+
+A side is a sorted list of prices beside a dict of sizes. Changes cluster at the best price, which is kept at
+the end of the list, so that a change there moves next to nothing. What is read is the book of the others: our
+own orders are taken out, or we would follow and outbid ourselves.
+
+The stream is trusted from a snapshot on, until its sequence has a gap. An own order that the book does not
+show yet takes away no more than there is. One that is gone stays in the frames for a moment, so its size is
+taken out until a frame speaks of that price, for `own_linger_ms` at most. Quiet is not stale: what counts is
+the last frame of any kind.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from market_maker.domain import BPS, NS_PER_MS, Book, BookUpdate, Reason, Side
+from market_maker.instrument import Instrument
+
+
+@dataclass(frozen=True, slots=True)
+class BookSettings:
+    """What of the book counts as near, and how long our own orders echo in it."""
+
+    book_depth_levels: int = 5  # levels a side that count as near the best price
+    book_depth_bps: float = 10.0  # and no farther from it than this, bps; 0: levels alone
+    own_linger_ms: float = 250.0  # the book may still show an order of ours that is gone
+
+
+class SequenceGap(NamedTuple):
+    """A frame came out of turn."""
+
+    expected: int
+    found: int
+
+
+class _OwnSize(NamedTuple):
+    """Our size at a price: what rests, and what went a moment ago but may still be shown."""
+
+    lots: int
+    echo_lots: int
+    echo_until_ns: int
+
+    def shown_lots(self, now_ns: int) -> int:
+        return max(self.lots, self.echo_lots) if now_ns < self.echo_until_ns else self.lots
+
+
+class _Top(NamedTuple):
+    ticks: int
+    lots: int
+    depth_lots: int
+
+
+class _BookSide:
+    """Levels of one side, keyed by sign × ticks in rising order: the best is the last."""
+
+    def __init__(self, side: Side, settings: BookSettings) -> None:
+        self._sign = int(side)
+        self._max_levels = max(1, settings.book_depth_levels)
+        self._span = settings.book_depth_bps / BPS
+        self._linger_ns = round(settings.own_linger_ms * NS_PER_MS)
+        self._keys: list[int] = []
+        self._lots: dict[int, int] = {}
+        self._own: dict[int, _OwnSize] = {}
+
+    def replace(self, levels: list[tuple[int, int]]) -> None:
+        sign = self._sign
+        # A price listed twice has its last size, as in a delta.
+        sizes = {sign * ticks: lots for ticks, lots in levels}
+        self._lots = {key: lots for key, lots in sizes.items() if lots > 0}
+        self._keys = sorted(self._lots)
+        for key in list(self._own):
+            self._end_echo(key)
+
+    def change(self, levels: list[tuple[int, int]]) -> None:
+        sign, keys, sizes = self._sign, self._keys, self._lots
+        for ticks, lots in levels:
+            key = sign * ticks
+            if lots > 0:
+                if key not in sizes:
+                    insort(keys, key)
+                sizes[key] = lots
+            elif sizes.pop(key, 0):
+                del keys[bisect_left(keys, key)]
+            if key in self._own:
+                self._end_echo(key)
+
+    def set_own(self, levels: Mapping[int, int], now_ns: int) -> None:
+        sign = self._sign
+        wanted = {sign * ticks: lots for ticks, lots in levels.items() if lots > 0}
+        for key in self._own.keys() | wanted.keys():
+            lots = wanted.get(key, 0)
+            before = self._own.get(key, _OwnSize(0, 0, 0))
+            shown = before.shown_lots(now_ns)
+            if lots < before.lots:
+                self._own[key] = _OwnSize(lots, shown, now_ns + self._linger_ns)
+            elif lots or shown:
+                self._own[key] = before._replace(lots=lots)
+            else:
+                del self._own[key]
+
+    def _end_echo(self, key: int) -> None:
+        own = self._own[key]
+        if own.lots:
+            self._own[key] = _OwnSize(own.lots, 0, 0)
+        else:
+            del self._own[key]
+
+    def top(self, now_ns: int) -> _Top | None:
+        """Best price and size of the others, and their size near it."""
+        best: int | None = None
+        best_lots = depth = limit = 0
+        for key, lots in islice(self._walk(now_ns), self._max_levels):
+            if best is None:
+                best, best_lots = key, lots
+                limit = self._far_key(key)
+            elif key < limit:
+                break
+            depth += lots
+        return None if best is None else _Top(self._sign * best, best_lots, depth)
+
+    def _far_key(self, best: int) -> int:
+        if self._span <= 0.0:
+            return self._keys[0]
+        return best - int(abs(best) * self._span)
+
+    def _walk(self, now_ns: int) -> Iterator[tuple[int, int]]:
+        own, sizes = self._own, self._lots
+        for key in reversed(self._keys):
+            lots = sizes[key]
+            if key in own:
+                lots -= own[key].shown_lots(now_ns)
+            if lots > 0:
+                yield key, lots
+
+    def levels(self, count: int, now_ns: int) -> list[tuple[int, int]]:
+        """Return the best levels of the others, best first."""
+        return [(self._sign * key, lots) for key, lots in islice(self._walk(now_ns), count)]
+
+
+class OrderbookManager:
+    """The book of one market: frames in, `Book` out.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        The market.
+    settings : BookSettings
+        What counts as near, and how long our own orders echo.
+
+    Attributes
+    ----------
+    trusted : bool
+        Whether the frames since the last snapshot came in turn.
+    last_frame_ns : int
+        When the last frame of any kind came, ns; 0 before the first.
+    gaps : int
+        Gaps of the sequence so far; `last_gap` is the latest.
+    """
+
+    def __init__(self, instrument: Instrument, settings: BookSettings) -> None:
+        self.trusted = False
+        self.last_frame_ns = 0
+        self.gaps = 0
+        self.last_gap: SequenceGap | None = None
+        self._market = instrument.name
+        self._bids = _BookSide(Side.BUY, settings)
+        self._asks = _BookSide(Side.SELL, settings)
+        self._seq = 0
+        self._now_ns = 0
+        self._frame_times_ns = (0, 0)
+        self._book: Book | None = None
+        self._reason = Reason.NO_BOOK
+
+    def apply(self, update: BookUpdate) -> Book | None:
+        """Take in a frame; the book it leaves, or None (`reason` says why) while there is none to trust.
+
+        Raises
+        ------
+        ValueError
+            If the frame is of another market.
+        """
+        if update.market != self._market:
+            msg = f"expected a frame of {self._market}, was of {update.market}"
+            raise ValueError(msg)
+        self.heard(update.recv_ns)
+        if update.is_snapshot:
+            self._restart(update)
+        elif self._in_turn(update.seq):
+            self._bids.change(update.bids)
+            self._asks.change(update.asks)
+            self._frame_times_ns = (update.venue_ns, update.recv_ns)
+            self._refresh()
+        return self._book
+
+    def heard(self, recv_ns: int) -> None:
+        """Note that a frame of any kind came: the stream is alive."""
+        self.last_frame_ns = max(self.last_frame_ns, recv_ns)
+        self._now_ns = max(self._now_ns, recv_ns)
+
+    def lose_trust(self) -> None:
+        """Trust nothing until the next snapshot: the stream was lost, or a frame of it was corrupt."""
+        self.trusted = False
+        self._refresh()
+
+    def set_own(self, side: Side, levels: Mapping[int, int], now_ns: int) -> None:
+        """Say what of ours rests on a side in all: lots by price in ticks. It is taken out of the book."""
+        self._now_ns = max(self._now_ns, now_ns)
+        (self._bids if side is Side.BUY else self._asks).set_own(levels, self._now_ns)
+        self._refresh()
+
+    @property
+    def book(self) -> Book | None:
+        """The book of the others, None while there is none to trust."""
+        return self._book
+
+    @property
+    def reason(self) -> Reason:
+        """Why there is no book: NO_BOOK, STREAM_LOST or CROSSED_BOOK; NONE where there is one."""
+        return self._reason
+
+    @property
+    def mid2_ticks(self) -> int | None:
+        """Bid plus ask of the others, which is twice the mid: an integer where the mid is none."""
+        return None if self._book is None else self._book.bid_ticks + self._book.ask_ticks
+
+    def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
+        """Return the best levels of the others, (price_ticks, size_lots) each, best first; none without trust."""
+        if not self.trusted:
+            return []
+        return (self._bids if side is Side.BUY else self._asks).levels(count, self._now_ns)
+
+    def _restart(self, update: BookUpdate) -> None:
+        # A snapshot heals whatever was missed; a lower number is a new connection's first.
+        if self.trusted and update.seq > self._seq + 1:
+            self._note_gap(update.seq)
+        self.trusted = True
+        self._seq = update.seq
+        self._bids.replace(update.bids)
+        self._asks.replace(update.asks)
+        self._frame_times_ns = (update.venue_ns, update.recv_ns)
+        self._refresh()
+
+    def _in_turn(self, seq: int) -> bool:
+        # The same frame twice changes nothing: sizes are absolute.
+        if not self.trusted or seq == self._seq:
+            return False
+        if seq != self._seq + 1:
+            self._note_gap(seq)
+            self.lose_trust()
+            return False
+        self._seq = seq
+        return True
+
+    def _note_gap(self, found: int) -> None:
+        self.gaps += 1
+        self.last_gap = SequenceGap(self._seq + 1, found)
+
+    def _refresh(self) -> None:
+        self._book = None
+        if not self.trusted:
+            self._reason = Reason.STREAM_LOST if self._seq else Reason.NO_BOOK
+            return
+        bid, ask = self._bids.top(self._now_ns), self._asks.top(self._now_ns)
+        if bid is None or ask is None:
+            self._reason = Reason.NO_BOOK
+        elif bid.ticks >= ask.ticks:
+            self._reason = Reason.CROSSED_BOOK
+        else:
+            self._reason = Reason.NONE
+            self._book = Book(
+                bid.ticks,
+                bid.lots,
+                ask.ticks,
+                ask.lots,
+                bid.depth_lots,
+                ask.depth_lots,
+                *self._frame_times_ns,
+            )
