@@ -206,6 +206,16 @@ def test_partly_filled_own_order_echoes_its_old_size():
     assert manager.book.bid_ticks == 99
 
 
+def test_each_removal_starts_an_echo_of_its_own():
+    manager = started()
+    for lots, at_ns in ((2, 10), (0, 10), (5, 20), (0, 20)):
+        manager.set_own(Side.BUY, {100: lots}, at_ns)
+    manager.set_own(Side.BUY, {}, 10 + LINGER_NS)
+    assert manager.book.bid_ticks == 99
+    manager.set_own(Side.BUY, {}, 20 + LINGER_NS)
+    assert manager.book.bid_ticks == 100
+
+
 def test_expired_echoes_are_forgotten():
     manager = started(linger_ms=0.0)
     manager.set_own(Side.BUY, {100: 5}, 2)

@@ -11,7 +11,7 @@ the last frame of any kind.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -36,15 +36,11 @@ class SequenceGap(NamedTuple):
     found: int
 
 
-class _OwnSize(NamedTuple):
-    """Our size at a price: what rests, and what went a moment ago but may still be shown."""
+class _Echo(NamedTuple):
+    """Our size at a price as it was a moment ago, which the book may still show."""
 
     lots: int
-    echo_lots: int
-    echo_until_ns: int
-
-    def shown_lots(self, now_ns: int) -> int:
-        return max(self.lots, self.echo_lots) if now_ns < self.echo_until_ns else self.lots
+    until_ns: int
 
 
 class _Top(NamedTuple):
@@ -63,7 +59,8 @@ class _BookSide:
         self._linger_ns = round(settings.own_linger_ms * NS_PER_MS)
         self._keys: list[int] = []
         self._lots: dict[int, int] = {}
-        self._own: dict[int, _OwnSize] = {}
+        self._own: dict[int, int] = {}
+        self._echoes: dict[int, _Echo] = {}
 
     def replace(self, levels: list[tuple[int, int]]) -> None:
         sign = self._sign
@@ -71,11 +68,10 @@ class _BookSide:
         sizes = {sign * ticks: lots for ticks, lots in levels}
         self._lots = {key: lots for key, lots in sizes.items() if lots > 0}
         self._keys = sorted(self._lots)
-        for key in list(self._own):
-            self._end_echo(key)
+        self._echoes.clear()
 
     def change(self, levels: list[tuple[int, int]]) -> None:
-        sign, keys, sizes = self._sign, self._keys, self._lots
+        sign, keys, sizes, echoes = self._sign, self._keys, self._lots, self._echoes
         for ticks, lots in levels:
             key = sign * ticks
             if lots > 0:
@@ -84,60 +80,55 @@ class _BookSide:
                 sizes[key] = lots
             elif sizes.pop(key, 0):
                 del keys[bisect_left(keys, key)]
-            if key in self._own:
-                self._end_echo(key)
+            if key in echoes:
+                del echoes[key]
 
     def set_own(self, levels: Mapping[int, int], now_ns: int) -> None:
-        sign = self._sign
-        wanted = {sign * ticks: lots for ticks, lots in levels.items() if lots > 0}
-        for key in self._own.keys() | wanted.keys():
-            lots = wanted.get(key, 0)
-            before = self._own.get(key, _OwnSize(0, 0, 0))
-            shown = before.shown_lots(now_ns)
-            if lots < before.lots:
-                self._own[key] = _OwnSize(lots, shown, now_ns + self._linger_ns)
-            elif lots or shown:
-                self._own[key] = before._replace(lots=lots)
-            else:
-                del self._own[key]
+        before, hidden = self._own, self._hidden(now_ns)
+        self._own = {self._sign * ticks: lots for ticks, lots in levels.items() if lots > 0}
+        for key, lots in before.items():
+            if lots > self._own.get(key, 0):
+                self._echoes[key] = _Echo(hidden[key], now_ns + self._linger_ns)
 
-    def _end_echo(self, key: int) -> None:
-        own = self._own[key]
-        if own.lots:
-            self._own[key] = _OwnSize(own.lots, 0, 0)
-        else:
-            del self._own[key]
+    def _hidden(self, now_ns: int) -> dict[int, int]:
+        """What is to be taken out of the levels: our orders, and those whose echo has not ended."""
+        if not self._echoes:
+            return self._own
+        self._echoes = {key: echo for key, echo in self._echoes.items() if now_ns < echo.until_ns}
+        return self._own | {key: max(echo.lots, self._own.get(key, 0)) for key, echo in self._echoes.items()}
 
     def top(self, now_ns: int) -> _Top | None:
         """Best price and size of the others, and their size near it."""
-        best: int | None = None
-        best_lots = depth = limit = 0
-        for key, lots in islice(self._walk(now_ns), self._max_levels):
-            if best is None:
+        hidden, sizes = self._hidden(now_ns), self._lots
+        best = best_lots = depth = limit = 0
+        missing = self._max_levels
+        for key in reversed(self._keys):
+            lots = sizes[key]
+            if key in hidden:
+                lots -= hidden[key]
+                if lots <= 0:
+                    continue
+            if not best_lots:
                 best, best_lots = key, lots
                 limit = self._far_key(key)
             elif key < limit:
                 break
             depth += lots
-        return None if best is None else _Top(self._sign * best, best_lots, depth)
+            missing -= 1
+            if not missing:
+                break
+        return _Top(self._sign * best, best_lots, depth) if best_lots else None
 
     def _far_key(self, best: int) -> int:
         if self._span <= 0.0:
             return self._keys[0]
         return best - int(abs(best) * self._span)
 
-    def _walk(self, now_ns: int) -> Iterator[tuple[int, int]]:
-        own, sizes = self._own, self._lots
-        for key in reversed(self._keys):
-            lots = sizes[key]
-            if key in own:
-                lots -= own[key].shown_lots(now_ns)
-            if lots > 0:
-                yield key, lots
-
     def levels(self, count: int, now_ns: int) -> list[tuple[int, int]]:
         """Return the best levels of the others, best first."""
-        return [(self._sign * key, lots) for key, lots in islice(self._walk(now_ns), count)]
+        hidden = self._hidden(now_ns)
+        net = ((key, self._lots[key] - hidden.get(key, 0)) for key in reversed(self._keys))
+        return list(islice(((self._sign * key, lots) for key, lots in net if lots > 0), count))
 
 
 class OrderbookManager:
@@ -227,7 +218,7 @@ class OrderbookManager:
         return None if self._book is None else self._book.bid_ticks + self._book.ask_ticks
 
     def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
-        """Return the best levels of the others, (price_ticks, size_lots) each, best first; none without trust."""
+        """Best levels of the others as (price_ticks, size_lots), best first; none without trust."""
         if not self.trusted:
             return []
         return (self._bids if side is Side.BUY else self._asks).levels(count, self._now_ns)
