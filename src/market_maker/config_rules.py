@@ -1,0 +1,124 @@
+"""What a setting must be where its section does not check that itself, and which must not exceed which.
+
+A number that is not named here must be finite and at least zero.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+
+class Range(NamedTuple):
+    """Allowed values of a number; `above` leaves `low` itself out."""
+
+    low: float = 0.0
+    high: float = math.inf
+    above: bool = False
+
+    def holds(self, value: float | Decimal) -> bool:
+        """Whether a value lies within; one that is not finite never does."""
+        if not math.isfinite(value):
+            return False
+        return (value > self.low if self.above else value >= self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        floor = f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
+        return floor if self.high == math.inf else f"{floor} and at most {self.high:g}"
+
+
+class Text(NamedTuple):
+    """A text of a form: what it has to be in words, and as a regular expression."""
+
+    words: str
+    pattern: str
+
+    def holds(self, value: str) -> bool:
+        """Whether a text is of the form."""
+        return re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        return self.words
+
+
+class Order(NamedTuple):
+    """`low` must not exceed `high`; where `zero_is_none`, a zero in `high` means that there is no limit."""
+
+    low: str
+    high: str
+    zero_is_none: bool = False
+
+
+_POSITIVE: Final = Range(above=True)
+_FRACTION: Final = Range(high=1.0)
+
+RULES: Final[Mapping[str, Range | Text]] = {
+    "order_id_prefix": Text("1 to 16 letters, digits and underscores", r"[A-Za-z0-9_]{1,16}"),
+    "journal_max_bytes": Range(10_000),
+    "journal_queue_records": Range(100),
+    "journal_close_timeout_s": _POSITIVE,
+    "order_expiry_s": Range(10.0),
+    "order_request_timeout_s": _POSITIVE,
+    "order_pending_timeout_s": _POSITIVE,
+    "order_lookup_interval_s": _POSITIVE,
+    "order_not_found_settle_s": _POSITIVE,
+    "order_snapshot_interval_s": _POSITIVE,
+    "cancel_all_timeout_s": _POSITIVE,
+    "cancel_all_retry_s": _POSITIVE,
+    "order_tombstones_kept": Range(10),
+    "num_levels": Range(1, 20),
+    "level_size_usd": _POSITIVE,
+    "level_size_growth": _POSITIVE,
+    "max_depth_share": _POSITIVE,
+    "micro_price_weight": _FRACTION,
+    "quote_lifetime_s": _POSITIVE,
+    "max_offset_bps": Range(0.0, 5_000.0, above=True),
+    "price_offset_per_level_percent": Range(high=50.0),
+    "inventory_skew_factor": _FRACTION,
+    "skew_shape": _POSITIVE,
+    "skew_deadband": Range(high=0.99),
+    "spread_ema_s": _POSITIVE,
+    "spread_ema_alpha": _FRACTION,
+    "reprice_size_tolerance": _FRACTION,
+    "max_order_age_s": _POSITIVE,
+    "stale_after_s": _POSITIVE,
+    "warmup_limit_scale": Range(0.0, 1.0, above=True),
+    "book_depth_levels": Range(1),
+    "max_margin_utilisation": _FRACTION,
+    "min_liquidation_distance": _FRACTION,
+    "stress_move": _FRACTION,
+    "mark_price_band": _FRACTION,
+}
+
+ORDERED: Final[Sequence[Order]] = (
+    Order("min_offset_bps", "max_offset_bps"),
+    Order("min_reprice_interval_s", "max_order_age_s"),
+    Order("level_size_usd", "max_order_notional_usd", zero_is_none=True),
+)
+
+# One limit for the account as a whole: a value for one market would be ignored.
+ACCOUNT_WIDE: Final = frozenset(
+    {
+        "max_gross_notional_usd",
+        "max_margin_utilisation",
+        "min_liquidation_distance",
+        "stress_move",
+        "max_stress_loss_usd",
+        "mark_price_band",
+        "max_orders_per_s",
+        "max_day_loss_usd",
+        "max_drawdown_usd",
+    }
+)
+
+
+def disorder(
+    ordered: Sequence[Order], values: Mapping[str, Any], origins: Mapping[str, str]
+) -> Iterator[str]:
+    """Say which values exceed what they must not."""
+    for low, high, zero_is_none in ordered:
+        unlimited = zero_is_none and values[high] == 0
+        if values[low] > values[high] and not unlimited:
+            limit = f"{high} ({values[high]:g}, from {origins[high]})"
+            yield f"{low}: expected at most {limit}, was {values[low]:g} (from {origins[low]})"

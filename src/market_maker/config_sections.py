@@ -1,0 +1,162 @@
+"""The settings sections of the asynchronous shell, which has no decision module to define them.
+
+Like every section they are frozen dataclasses with defaults; the comment behind a field is its meaning in the
+settings reference. A name is unique over all sections: it is also the environment variable MM_<NAME>.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+_MASK: Final = "********"
+
+
+class Network(Enum):
+    """Which exchange: the one inside the process, or one of Extended's."""
+
+    EMULATOR = "emulator"
+    TESTNET = "testnet"
+    MAINNET = "mainnet"
+
+
+class StopAction(Enum):
+    """What becomes of a position when the bot stops."""
+
+    HOLD = "hold"
+    REDUCE = "reduce"
+    FLATTEN = "flatten"
+
+
+class ForeignOrders(Enum):
+    """What to do where the account has open orders that are not ours."""
+
+    REFUSE = "refuse"
+    LEAVE = "leave"
+
+
+class Secret:
+    """A value that never prints: not in a table, a log, an error or a JSON dump.
+
+    >>> print(Secret("swordfish"), repr([Secret("swordfish")]), Secret(""))
+    ******** [Secret(********)] (not set)
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str = "") -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Give the value itself, for the one place that signs or sends it."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.reveal() == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __str__(self) -> str:
+        return _MASK if self._value else "(not set)"
+
+    def __repr__(self) -> str:
+        return f"Secret({self})"
+
+
+def _require(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        msg = f"{name}: expected {low:g} to {high:g}, was {value:g}"
+        raise ValueError(msg)
+
+
+NO_SECRET: Final = Secret()
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What is traded, where, and what is done on the way in and out."""
+
+    markets: tuple[str, ...] = ("BTC-USD", "ETH-USD")  # markets to quote
+    profile: str = "crypto"  # named set of defaults: crypto, or legacy (the static behaviour of old)
+    network: Network = Network.EMULATOR  # exchange to trade on
+    stop_action: StopAction = StopAction.HOLD  # what becomes of the position at a stop
+    warm_from_candles: bool = True  # seed the volatility from past candles, so that no warm-up is needed
+    foreign_orders: ForeignOrders = (
+        ForeignOrders.REFUSE
+    )  # open orders that are not ours: refuse to start, or leave
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """Prometheus metrics over HTTP.
+
+    Raises
+    ------
+    ValueError
+        For a number that is no port.
+    """
+
+    metrics_enabled: bool = False  # serve metrics
+    metrics_port: int = 9464  # port on this machine
+
+    def __post_init__(self) -> None:
+        _require("metrics_port", self.metrics_port, 1, 65535)
+
+
+@dataclass(frozen=True)
+class CircuitBreakerSettings:
+    """Stop sending orders after repeated failures of the exchange; a rejected post-only order is none.
+
+    Raises
+    ------
+    ValueError
+        For a breaker that would open without a failure, or that has no window.
+    """
+
+    breaker_max_failures: int = 5  # failures within the window that open the breaker
+    breaker_window_s: float = 60.0  # window in which failures count
+    breaker_cooldown_s: float = 30.0  # pause before the next try
+
+    def __post_init__(self) -> None:
+        _require("breaker_max_failures", self.breaker_max_failures, 1, 1000)
+        _require("breaker_window_s", self.breaker_window_s, 1, 86_400)
+        _require("breaker_cooldown_s", self.breaker_cooldown_s, 1, 86_400)
+
+
+@dataclass(frozen=True)
+class DeadMansSwitchSettings:
+    """The exchange cancels all orders of the account unless we keep calling.
+
+    Raises
+    ------
+    ValueError
+        If a call does not come well before the countdown ends.
+    """
+
+    dead_man_enabled: bool = True  # arm the switch before the first order
+    dead_man_countdown_s: float = 60.0  # the exchange cancels this long after the last call
+    dead_man_interval_s: float = 20.0  # time between calls
+
+    def __post_init__(self) -> None:
+        _require("dead_man_countdown_s", self.dead_man_countdown_s, 1, 86_400)
+        _require("dead_man_interval_s", self.dead_man_interval_s, 0.1, self.dead_man_countdown_s / 2)
+
+
+@dataclass(frozen=True)
+class CredentialSettings:
+    """Keys of the exchange account; the exchange inside needs none. From the environment or .env only."""
+
+    api_key: Secret = NO_SECRET  # API key of the sub-account
+    stark_private_key: Secret = NO_SECRET  # key that signs orders
+
+
+SHELL_SECTIONS: Final[dict[str, type]] = {
+    "session": SessionSettings,
+    "metrics": MetricsSettings,
+    "circuit_breaker": CircuitBreakerSettings,
+    "dead_mans_switch": DeadMansSwitchSettings,
+    "credentials": CredentialSettings,
+}
