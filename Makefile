@@ -1,0 +1,98 @@
+# Every target sets up what it needs; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# The modules whose every line and branch the tests must reach, with the compiler off.
+PURE := domain volatility_regime trend_signal toxicity_guard post_only_safety pricing_engine \
+        reprice_pipeline risk_manager
+PURE_TESTS = $(wildcard $(PURE:%=tests/test_%*.py) $(PURE_EXTRA_TESTS))
+PURE_EXTRA_TESTS := tests/test_mm_strategy.py
+comma := ,
+empty :=
+space := $(empty) $(empty)
+PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
+# Runs the kernels once, so that they are compiled into the cache before anybody waits for them.
+WARM := $(BIN)/mm demo --seconds 1 --speed max --json
+UV_VERSION := 0.13.9
+
+.PHONY: help setup demo test test-pure check bench docs lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.warm ## Make the environment in .venv, and compile the kernels into their cache
+
+demo: $(VENV)/.installed ## Run the market maker on the exchange inside; make demo ARGS="--seconds 40"
+	@$(BIN)/mm demo $(ARGS)
+
+test: $(VENV)/.installed ## Run all tests, then the decision core's with the compiler off
+	$(BIN)/pytest -q $(ARGS)
+	$(MAKE) --no-print-directory test-pure
+
+test-pure: $(VENV)/.installed ## Decision tests as plain Python, with every line and branch covered
+	NUMBA_DISABLE_JIT=1 COVERAGE_FILE=.coverage.pure $(BIN)/coverage run --branch --source=market_maker \
+	  -m pytest -q $(PURE_TESTS)
+	COVERAGE_FILE=.coverage.pure $(BIN)/coverage report --include='$(PURE_FILES)' --fail-under=100
+
+check: $(VENV)/.installed ## Formatting, lint, types, and which module may import which
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed ## Run every benchmark; results as JSON in benchmarks/results
+	@mkdir -p benchmarks/results
+	@for file in benchmarks/*.py; do \
+	  name=$$(basename "$$file" .py); echo "$$name"; \
+	  $(BIN)/python "$$file" > "benchmarks/results/$$name.json"; cat "benchmarks/results/$$name.json"; \
+	done
+
+docs: $(VENV)/.installed ## Write docs/reference/settings.md from the code
+	@mkdir -p docs/reference
+	$(BIN)/mm config reference > docs/reference/settings.md
+
+lock: $(VENV)/.uv ## Renew requirements.lock from pyproject.toml
+	{ echo '# All dependencies and the build backend, with hashes. Written by `make lock`.'; \
+	  $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" \
+	  | $(BIN)/uv pip compile pyproject.toml - --universal --generate-hashes --all-extras --python-version 3.11 \
+	    --no-header --no-emit-index-url --no-emit-find-links --quiet $(ARGS); } > requirements.lock.new
+	@if grep -n '://' requirements.lock.new; then echo 'requirements.lock must name no host' >&2; exit 1; fi
+	mv requirements.lock.new requirements.lock
+
+clean: ## Remove the environment, caches and results; journals stay
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  .import_linter_cache benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A virtual environment needs Python 3.11 or newer, and on Debian and Ubuntu a package of its own.
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo 'Python 3.11 is needed, and $(PYTHON) was not found. Install it, or name yours: make PYTHON=python3.12' >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo 'The venv module of $(PYTHON) is missing. On Debian or Ubuntu: apt install python3-venv (or python3.11-venv)' >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Two steps: what the lock names, checked by hash; then this package, with the build backend that the lock pins.
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.warm: $(VENV)/.installed $(shell find src -name '*.py')
+	$(WARM) > /dev/null
+	@touch $@
+
+$(VENV)/.uv: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
