@@ -1,0 +1,205 @@
+"""The REST API's half of a request: arrival, refusal or acceptance, and the hand-over to the matching engine.
+
+The reply to an accepted request and the account stream's news of its result travel apart; which arrives
+first is drawn for each request.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from market_maker.domain import NS_PER_S
+from market_maker.emulator import frames
+from market_maker.emulator.accounts import Account
+from market_maker.emulator.matching import MatchingEngine
+from market_maker.emulator.orders import Order
+from market_maker.emulator.requests import (
+    CancelRequest,
+    DeadMansSwitchRequest,
+    MassCancelRequest,
+    OrderRequest,
+    Request,
+)
+from market_maker.emulator.streams import AccountStream, OrderIds, Outbox, Reply
+from market_maker.emulator.timeline import Step, Timeline
+from market_maker.emulator.validation import Refusal, maintenance_refusal, validate
+from market_maker.emulator.venue import Venue
+
+_MINUTE_NS = 60 * NS_PER_S
+_BAD_REQUEST = Refusal(400, 1133)
+
+
+class RateLimiter:
+    """At most so many requests in any minute."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._taken: deque[int] = deque()
+
+    def admit(self, now_ns: int) -> bool:
+        """Count a request; false where it is one too many, and then it is not counted."""
+        while self._taken and self._taken[0] <= now_ns - _MINUTE_NS:
+            self._taken.popleft()
+        if len(self._taken) >= self._per_minute:
+            return False
+        self._taken.append(now_ns)
+        return True
+
+
+@dataclass(slots=True)
+class _Call:
+    """A request on its way."""
+
+    ticket: int
+    account: Account
+    stream: AccountStream
+    reply_ns: int
+    stream_first: bool
+    data: OrderIds | None = None
+
+
+class RestApi:
+    """Takes requests in and answers them."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        engine: MatchingEngine,
+        timeline: Timeline,
+        outbox: Outbox,
+        rng: np.random.Generator,
+    ) -> None:
+        self._venue = venue
+        self._engine = engine
+        self._timeline = timeline
+        self._outbox = outbox
+        self._rng = rng
+        self._latency = venue.rules.latency
+        self._limiters: dict[int, RateLimiter] = {}
+        self._tickets = 0
+        # Replies that follow their news: sent once the step's frames are on their way.
+        self._late: list[_Call] = []
+
+    def submit(self, account: Account, stream: AccountStream, request: Request, now_ns: int) -> int:
+        """Send a request; return its ticket."""
+        self._tickets += 1
+        call = _Call(self._tickets, account, stream, 0, stream_first=False)
+        arrival_ns = now_ns + self._latency.request.draw_ns(self._rng)
+        self._timeline.plan(arrival_ns, partial(self._arrive, call, request))
+        return call.ticket
+
+    def admit(self, account_id: int, now_ns: int) -> bool:
+        """Count a request of an account against its rate limit; false: answer with 429."""
+        limiter = self._limiters.get(account_id)
+        if limiter is None:
+            limiter = self._limiters[account_id] = RateLimiter(self._venue.rules.orders.requests_per_minute)
+        return limiter.admit(now_ns)
+
+    def send_late_replies(self) -> None:
+        """Send the replies that were to follow their news."""
+        for call in self._late:
+            self._succeed(call, max(call.reply_ns, call.stream.due_ns + 1))
+        self._late.clear()
+
+    def _arrive(self, call: _Call, request: Request, now_ns: int) -> None:
+        call.reply_ns = now_ns + self._latency.reply.draw_ns(self._rng)
+        call.stream_first = float(self._rng.random()) < self._latency.stream_first_probability
+        refusal = maintenance_refusal(self._venue)
+        if not self.admit(call.account.account_id, now_ns):
+            refusal = Refusal(429, 429)
+        if refusal is None:
+            refusal = self._dispatch(call, request, now_ns)
+        if refusal is not None:
+            body = frames.error(refusal.code, refusal.message)
+            status, code = refusal.http_status, refusal.code
+            self._outbox.reply(Reply(call.ticket, call.reply_ns, status, code, refusal.message, None, body))
+
+    def _dispatch(self, call: _Call, request: Request, now_ns: int) -> Refusal | None:
+        if isinstance(request, OrderRequest):
+            return self._take_order(call, request, now_ns)
+        if isinstance(request, CancelRequest):
+            return self._take_cancel(call, request, now_ns)
+        if isinstance(request, MassCancelRequest):
+            return self._take_mass_cancel(call, request, now_ns)
+        return self._take_switch(call, request, now_ns)
+
+    def _take_order(self, call: _Call, request: OrderRequest, now_ns: int) -> Refusal | None:
+        order = validate(self._venue, call.account, request, now_ns)
+        if isinstance(order, Refusal):
+            return order
+        order.order_id = next(self._venue.order_ids)
+        call.account.register(order)
+        call.data = OrderIds(order.order_id, request.external_id)
+        self._hand_over(call, partial(self._engine.place, order), now_ns)
+        self._timeline.plan(request.expire_ns, partial(self._engine.expire, order))
+        return None
+
+    def _take_cancel(self, call: _Call, request: CancelRequest, now_ns: int) -> Refusal | None:
+        account = call.account
+        order = account.by_external.get(request.external_id) if request.external_id else None
+        if order is None:
+            order = account.open.get(request.order_id)
+        if order is None or not order.is_open:
+            code = self._venue.rules.orders.cancel_unknown_code
+            return Refusal(404 if code == 404 else 400, code)
+        self._hand_over(call, partial(self._engine.cancel, order), now_ns)
+        return None
+
+    def _take_mass_cancel(self, call: _Call, request: MassCancelRequest, now_ns: int) -> Refusal | None:
+        if not (request.cancel_all or request.markets or request.order_ids or request.external_ids):
+            return _BAD_REQUEST
+        self._hand_over(call, partial(self._mass_cancel, call.account, request), now_ns)
+        return None
+
+    def _mass_cancel(self, account: Account, request: MassCancelRequest, now_ns: int) -> None:
+        for order in list(account.open.values()):
+            if order.in_engine and _is_named(order, request):
+                self._engine.cancel(order, now_ns)
+
+    def _take_switch(self, call: _Call, request: DeadMansSwitchRequest, now_ns: int) -> Refusal | None:
+        if request.countdown_s < 0:
+            return _BAD_REQUEST
+        due_ns = now_ns + request.countdown_s * NS_PER_S if request.countdown_s else 0
+        call.account.switch_due_ns = due_ns
+        if due_ns:
+            self._timeline.plan(due_ns, partial(self._fire_switch, call.account))
+        self._succeed(call, call.reply_ns)
+        return None
+
+    def _fire_switch(self, account: Account, now_ns: int) -> None:
+        """Cancel everything, unless the switch was armed anew since this step was planned."""
+        if account.switch_due_ns == now_ns:
+            account.switch_due_ns = 0
+            self._mass_cancel(account, MassCancelRequest(cancel_all=True), now_ns)
+
+    def _hand_over(self, call: _Call, step: Step, now_ns: int) -> None:
+        """Pass an accepted request on; the engine sees an account's requests in the order of acceptance."""
+        account = call.account
+        due_ns = max(account.matching_due_ns, now_ns + self._latency.matching.draw_ns(self._rng))
+        account.matching_due_ns = due_ns
+        self._timeline.plan(due_ns, partial(self._match, call, step))
+        if not call.stream_first:
+            self._succeed(call, call.reply_ns)
+
+    def _match(self, call: _Call, step: Step, now_ns: int) -> None:
+        step(now_ns)
+        if call.stream_first:
+            self._late.append(call)
+        else:
+            call.stream.hold_until(call.reply_ns + 1)
+
+    def _succeed(self, call: _Call, due_ns: int) -> None:
+        ids = call.data
+        body = frames.ok(None if ids is None else {"id": ids.id, "externalId": ids.external_id})
+        self._outbox.reply(Reply(call.ticket, due_ns, 200, 0, "", ids, body))
+
+
+def _is_named(order: Order, request: MassCancelRequest) -> bool:
+    return (
+        request.cancel_all
+        or order.market in request.markets
+        or order.order_id in request.order_ids
+        or order.request.external_id in request.external_ids
+    )

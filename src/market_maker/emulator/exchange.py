@@ -1,0 +1,294 @@
+"""The exchange without sockets: requests in, outputs with their due instants out, time given by the caller.
+
+The caller submits, asks `next_due_ns`, and calls `advance` then; everything in between, latency included,
+happens in the exchange's own time. The same seed and the same calls give the same outputs to the byte.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import partial
+
+import numpy as np
+
+from market_maker.domain import NS_PER_MS, NS_PER_S
+from market_maker.emulator.accounts import EXACT, Account, FundingPayment
+from market_maker.emulator.api import RestApi
+from market_maker.emulator.changes import Changes
+from market_maker.emulator.flow import BookView, Flow
+from market_maker.emulator.funding import period_ns, sample_ns
+from market_maker.emulator.liquidation import RiskDesk
+from market_maker.emulator.market import Market
+from market_maker.emulator.matching import MatchingEngine
+from market_maker.emulator.queries import Queries
+from market_maker.emulator.requests import Request
+from market_maker.emulator.rules import ExchangeRules, Mode
+from market_maker.emulator.streams import AccountStream, MarketStreams, Outbox, Output
+from market_maker.emulator.timeline import Timeline
+from market_maker.emulator.venue import Venue
+from market_maker.emulator.wire import Wire
+from market_maker.instrument import Instrument, MarketStatus
+
+_SAMPLES_PER_ESTIMATE = 12
+_DEFAULT_LEVERAGE = Decimal(10)
+
+
+class Exchange:
+    """An Extended-like exchange in virtual time.
+
+    Parameters
+    ----------
+    instruments, flows : Sequence
+        Markets, and one flow for each of them.
+    rules : ExchangeRules
+        How it behaves.
+    rng : numpy.random.Generator
+        Source of latencies and of the order of answers.
+    start_ns : int
+        Instant at which it opens.
+
+    Attributes
+    ----------
+    queries : Queries
+        REST look-ups of this instant.
+    venue : Venue
+        The exchange's own state and books, to be read.
+
+    Raises
+    ------
+    ValueError
+        If a market has not exactly one flow.
+    """
+
+    def __init__(
+        self,
+        instruments: Sequence[Instrument],
+        flows: Sequence[Flow],
+        rules: ExchangeRules,
+        rng: np.random.Generator,
+        start_ns: int,
+    ) -> None:
+        self.venue = Venue(instruments, flows, rules)
+        self._rules = rules
+        self._now_ns = start_ns
+        self._changes = Changes()
+        self._timeline = Timeline()
+        self._outbox = Outbox(rules, rng)
+        self._engine = MatchingEngine(self.venue, self._changes)
+        self._desk = RiskDesk(self.venue, self._engine)
+        self._api = RestApi(self.venue, self._engine, self._timeline, self._outbox, rng)
+        self._wire = Wire(self.venue)
+        self.queries = Queries(self.venue, self._wire)
+        self._markets = list(self.venue.markets.values())
+        self._market_streams = {
+            m.name: MarketStreams(m, self._wire.scales[m.name], rules, self._outbox) for m in self._markets
+        }
+        self._account_streams: dict[int, AccountStream] = {}
+        self._samples = 0
+        self._plan_timers()
+
+    def _plan_timers(self) -> None:
+        start_ns, plan, money = self._now_ns, self._timeline.plan, self._rules.money
+        plan(start_ns, self._mark_timer)
+        plan(start_ns + sample_ns(money), self._sample_timer)
+        self._plan_funding(start_ns)
+        if self._rules.streams.balance_interval_s > 0:
+            plan(start_ns, self._balance_timer)
+
+    def add_account(
+        self,
+        deposit: Decimal,
+        leverage: Decimal = _DEFAULT_LEVERAGE,
+        maker_fee: Decimal | None = None,
+        taker_fee: Decimal | None = None,
+        client_id: int | None = None,
+    ) -> int:
+        """Open an account with a deposit, USD; return its id.
+
+        Fee rates default to those of the rules; a negative maker rate is a rebate. Accounts of one client are
+        told apart by self-trade protection at account level only.
+        """
+        money = self._rules.money
+        fees = (
+            money.maker_fee if maker_fee is None else maker_fee,
+            money.taker_fee if taker_fee is None else taker_fee,
+        )
+        account = self.venue.open_account(deposit, leverage, fees, client_id)
+        stream = AccountStream(self.venue, account, self._wire, self._outbox)
+        self._account_streams[account.account_id] = stream
+        return account.account_id
+
+    def account(self, account_id: int) -> Account:
+        """Return an account's books, to be read."""
+        return self.venue.accounts[account_id]
+
+    def equity(self, account_id: int) -> Decimal:
+        """Return an account's equity at the marks, USD, exact."""
+        return self.venue.equity(self.venue.accounts[account_id])
+
+    def book(self, market: str) -> BookView:
+        """Return a market's book, to be read."""
+        return self.venue.markets[market].book
+
+    def mark(self, market: str) -> Decimal:
+        """Return a market's mark price, USD; zero until its flow has spoken."""
+        return self.venue.markets[market].mark
+
+    def set_mode(self, mode: Mode) -> None:
+        """Change what the exchange admits, from now."""
+        self.venue.mode = mode
+
+    def set_market_status(self, market: str, status: MarketStatus) -> None:
+        """Change a market's status, from now."""
+        self.venue.markets[market].status = status
+
+    def subscribe_market(self, market: str) -> None:
+        """Restart the market's public streams: sequence numbers from 1, snapshots first."""
+        streams = self._market_streams[market]
+        streams.subscribe(self._now_ns)
+        self._plan_snapshot(streams, self._now_ns)
+
+    def unsubscribe_market(self, market: str) -> None:
+        """Close the market's public streams."""
+        self._market_streams[market].unsubscribe()
+
+    def subscribe_account(self, account_id: int) -> None:
+        """Restart the account's stream: sequence numbers from 1, snapshots first."""
+        self._account_streams[account_id].subscribe(self._now_ns)
+
+    def unsubscribe_account(self, account_id: int) -> None:
+        """Close the account's stream."""
+        self._account_streams[account_id].unsubscribe()
+
+    def submit(self, account_id: int, request: Request, now_ns: int) -> int:
+        """Send a request; its answer comes as a `Reply` with the ticket that is returned."""
+        account = self.venue.accounts[account_id]
+        return self._api.submit(account, self._account_streams[account_id], request, now_ns)
+
+    def admit(self, account_id: int, now_ns: int) -> bool:
+        """Count a REST look-up against the account's rate limit; false: it is to be answered with 429."""
+        return self._api.admit(account_id, now_ns)
+
+    def next_due_ns(self) -> int | None:
+        """Instant at which `advance` has something to do next."""
+        planned = (self._timeline.next_due_ns(), self._outbox.next_due_ns(), self._next_flow()[0])
+        return min((due_ns for due_ns in planned if due_ns is not None), default=None)
+
+    def advance(self, now_ns: int) -> list[Output]:
+        """Carry out everything due until an instant, in order of time; return the outputs due until then."""
+        while True:
+            planned_ns = self._timeline.next_due_ns()
+            flow_ns, market = self._next_flow()
+            due_ns = (
+                flow_ns if planned_ns is None else min(planned_ns, planned_ns if flow_ns is None else flow_ns)
+            )
+            if due_ns is None or due_ns > now_ns:
+                break
+            self._now_ns = max(self._now_ns, due_ns)
+            if market is not None and flow_ns == due_ns:
+                self._flow_step(market)
+            else:
+                self._timeline.run_next()
+            self._finish_step()
+        self._now_ns = max(self._now_ns, now_ns)
+        return self._outbox.pop_until(now_ns)
+
+    def _next_flow(self) -> tuple[int | None, Market | None]:
+        best_ns: int | None = None
+        best: Market | None = None
+        for market in self._markets:
+            due_ns = market.flow.next_ns()
+            if due_ns is not None and (best_ns is None or due_ns < best_ns):
+                best_ns, best = due_ns, market
+        return best_ns, best
+
+    def _flow_step(self, market: Market) -> None:
+        for event in market.flow.pop(market.book):
+            self._engine.apply(market, event, self._now_ns)
+        if not market.started:
+            market.started = True
+            self._refresh_mark(market)
+
+    def _finish_step(self) -> None:
+        """Enforce margins after fills, then hand the step's changes to the streams."""
+        now_ns = self._now_ns
+        for account_id in self._changes.traded_accounts():
+            self._desk.enforce(self.venue.accounts[account_id], now_ns)
+        for name, trades in self._changes.drain_trades().items():
+            self._market_streams[name].trades(trades, now_ns)
+        for account_id, changes in self._changes.drain_accounts().items():
+            self._account_streams[account_id].publish(changes, now_ns)
+        self._api.send_late_replies()
+        for streams in self._market_streams.values():
+            delta_ns = streams.delta_instant(now_ns)
+            if delta_ns is not None:
+                self._timeline.plan(delta_ns, streams.delta)
+
+    def _refresh_mark(self, market: Market) -> None:
+        if market.refresh_mark(self._now_ns):
+            self._market_streams[market.name].mark(self._now_ns)
+
+    def _mark_timer(self, now_ns: int) -> None:
+        for market in self._markets:
+            self._refresh_mark(market)
+        for account in self.venue.accounts.values():
+            self._desk.enforce(account, now_ns)
+        self._timeline.plan(now_ns + self._rules.streams.mark_interval_ms * NS_PER_MS, self._mark_timer)
+
+    def _balance_timer(self, now_ns: int) -> None:
+        for account in self.venue.accounts.values():
+            held = [name for name, lots in account.ledger.lots.items() if lots]
+            if held:
+                changes = self._changes.account(account.account_id)
+                changes.balance = True
+                changes.positions.update(dict.fromkeys(held))
+        self._timeline.plan(
+            now_ns + round(self._rules.streams.balance_interval_s * NS_PER_S), self._balance_timer
+        )
+
+    def _sample_timer(self, now_ns: int) -> None:
+        self._samples += 1
+        for market in self._markets:
+            market.sample_premium()
+            if self._samples % _SAMPLES_PER_ESTIMATE == 0:
+                self._market_streams[market.name].funding(market.funding.rate(), now_ns)
+        self._timeline.plan(now_ns + sample_ns(self._rules.money), self._sample_timer)
+
+    def _plan_funding(self, now_ns: int) -> None:
+        period = period_ns(self._rules.money)
+        due_ns = now_ns - now_ns % period + period
+        for market in self._markets:
+            market.next_funding_ns = due_ns
+        self._timeline.plan(due_ns, self._funding_timer)
+
+    def _funding_timer(self, now_ns: int) -> None:
+        for market in self._markets:
+            rate = market.funding.rate()
+            for account in self.venue.accounts.values():
+                self._pay_funding(account, market, rate)
+            market.funding.restart()
+            self._market_streams[market.name].funding(rate, now_ns)
+        self._plan_funding(now_ns)
+
+    def _pay_funding(self, account: Account, market: Market, rate: Decimal) -> None:
+        lots = account.position_lots(market.name)
+        if lots == 0:
+            return
+        size = market.instrument.size(lots)
+        amount = EXACT.minus(EXACT.multiply(EXACT.multiply(rate, market.mark), size))
+        position_id = account.positions[market.name].position_id
+        payment_id = next(self.venue.payment_ids)
+        payment = FundingPayment(
+            payment_id, market.name, position_id, lots, market.mark, rate, amount, self._now_ns
+        )
+        account.record_payment(payment)
+        self.venue.house.pay(amount)
+        self._changes.account(account.account_id).balance = True
+
+    def _plan_snapshot(self, streams: MarketStreams, now_ns: int) -> None:
+        due_ns = now_ns + self._rules.streams.book_snapshot_s * NS_PER_S
+        self._timeline.plan(due_ns, partial(self._snapshot_timer, streams, streams.epoch))
+
+    def _snapshot_timer(self, streams: MarketStreams, epoch: int, now_ns: int) -> None:
+        if streams.is_open and streams.epoch == epoch:
+            streams.snapshot(now_ns)
+            self._plan_snapshot(streams, now_ns)

@@ -1,0 +1,185 @@
+"""The wire: JSON of stream frames, in the shapes of extended-api.md §2.3 and §3.1.
+
+Numbers that matter are strings, instants epoch milliseconds. A book delta, as it goes out:
+`{"type":"DELTA","data":{"t":"DELTA","m":"X-USD","b":[{"q":"-0.1","p":"84053","c":"2.9"}],"a":[],"d":"f"},"ts":1,"seq":2}`
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from market_maker.domain import NS_PER_MS, Side
+from market_maker.emulator.orders import PublicTrade
+from market_maker.instrument import Instrument
+
+_encode = msgspec.json.Encoder().encode
+_TEXTS_KEPT = 65_536
+
+
+def text(value: Decimal) -> str:
+    """Decimal as the wire has it, never in scientific notation."""
+    return format(value, "f")
+
+
+def millis(instant_ns: int) -> int:
+    """Epoch milliseconds of an instant."""
+    return instant_ns // NS_PER_MS
+
+
+class Scale:
+    """Texts of a market's prices and sizes; the last ones used are kept, since a book repeats them."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self.price: Callable[[int], str] = lru_cache(_TEXTS_KEPT)(lambda ticks: text(instrument.price(ticks)))
+        self.size: Callable[[int], str] = lru_cache(_TEXTS_KEPT)(lambda lots: text(instrument.size(lots)))
+
+
+class Stamp(NamedTuple):
+    """Instant and sequence number of a frame."""
+
+    now_ns: int
+    seq: int
+
+
+class _Quantity(msgspec.Struct):
+    q: str
+    p: str
+
+
+class _Change(msgspec.Struct):
+    q: str
+    p: str
+    c: str
+
+
+class _BookData(msgspec.Struct):
+    t: str
+    m: str
+    b: list[_Quantity] | list[_Change]
+    a: list[_Quantity] | list[_Change]
+    d: str = "f"
+
+
+class _Frame(msgspec.Struct):
+    """Envelope with a type."""
+
+    type: str
+    data: object
+    ts: int
+    seq: int
+
+
+class _Untyped(msgspec.Struct):
+    """Envelope of trades and funding."""
+
+    data: object
+    ts: int
+    seq: int
+
+
+class _PriceFrame(msgspec.Struct):
+    type: str
+    data: object
+    ts: int
+    seq: int
+    sourceEventId: None = None  # noqa: N815  (the wire's name)
+
+
+class _WireTrade(msgspec.Struct):
+    m: str
+    S: str
+    tT: str  # noqa: N815  (the wire's name)
+    T: int
+    p: str
+    q: str
+    i: int
+
+
+class _WireMark(msgspec.Struct):
+    m: str
+    p: str
+    ts: int
+
+
+class _WireRate(msgspec.Struct):
+    m: str
+    T: int
+    f: str
+
+
+Level = tuple[int, int]
+Change = tuple[int, int, int]
+
+
+def book_snapshot(
+    market: str, scale: Scale, bids: Iterable[Level], asks: Iterable[Level], stamp: Stamp
+) -> bytes:
+    """Whole book; levels are (ticks, lots), best first."""
+
+    def rows(levels: Iterable[Level]) -> list[_Quantity]:
+        return [_Quantity(scale.size(lots), scale.price(ticks)) for ticks, lots in levels]
+
+    data = _BookData("SNAPSHOT", market, rows(bids), rows(asks))
+    return _encode(_Frame("SNAPSHOT", data, millis(stamp.now_ns), stamp.seq))
+
+
+def book_delta(
+    market: str, scale: Scale, bids: Iterable[Change], asks: Iterable[Change], stamp: Stamp
+) -> bytes:
+    """Changed levels: (ticks, lots now, change of lots)."""
+
+    def rows(changes: Iterable[Change]) -> list[_Change]:
+        return [
+            _Change(scale.size(change), scale.price(ticks), scale.size(lots))
+            for ticks, lots, change in changes
+        ]
+
+    data = _BookData("DELTA", market, rows(bids), rows(asks))
+    return _encode(_Frame("DELTA", data, millis(stamp.now_ns), stamp.seq))
+
+
+def trades(market: str, scale: Scale, matches: Sequence[PublicTrade], stamp: Stamp) -> bytes:
+    """Public trades of one step, oldest first."""
+    rows = [
+        _WireTrade(
+            m=market,
+            S="BUY" if match.taker_side is Side.BUY else "SELL",
+            tT=match.trade_type.value,
+            T=millis(match.time_ns),
+            p=scale.price(match.price_ticks),
+            q=scale.size(match.lots),
+            i=match.trade_id,
+        )
+        for match in matches
+    ]
+    return _encode(_Untyped(rows, millis(stamp.now_ns), stamp.seq))
+
+
+def mark(market: str, price: Decimal, stamp: Stamp) -> bytes:
+    """Mark price."""
+    now_ms = millis(stamp.now_ns)
+    return _encode(_PriceFrame("MP", _WireMark(market, text(price), now_ms), now_ms, stamp.seq))
+
+
+def funding(market: str, rate: Decimal, stamp: Stamp) -> bytes:
+    """Funding rate of an hour, a fraction."""
+    now_ms = millis(stamp.now_ns)
+    return _encode(_Untyped(_WireRate(market, now_ms, text(rate)), now_ms, stamp.seq))
+
+
+def account(kind: str, data: dict[str, object], stamp: Stamp) -> bytes:
+    """Frame of the account stream: ORDER, TRADE, POSITION or BALANCE."""
+    return _encode(_Frame(kind, data, millis(stamp.now_ns), stamp.seq))
+
+
+def ok(data: object = None) -> bytes:
+    """Body of a REST reply that succeeded."""
+    return _encode({"status": "OK"} if data is None else {"status": "OK", "data": data})
+
+
+def error(code: int, message: str) -> bytes:
+    """Body of a REST reply that refused."""
+    return _encode({"status": "ERROR", "error": {"code": code, "message": message}})
