@@ -1,0 +1,402 @@
+"""What happened, one JSON value a line, readable after a crash.
+
+The event loop encodes a record and hands the bytes to a sink. Live, that is a thread which writes and syncs
+in batches: a synchronous fsync on the loop stalls it for up to 200 ms. In virtual time it writes at once.
+
+A full queue drops ordinary records, counts them, and says so in the journal; records of money (fills,
+funding, sessions, halts) are never dropped. A failing disk ends the journal, not the process: `failed` then
+says why, and the host decides what a market maker without a journal may do. Secrets are masked by their key.
+"""
+
+import dataclasses
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from market_maker.clock import Clock
+from market_maker.domain import NS_PER_S, Action, Decision, NewOrder, Reason, Side, SlotId
+from market_maker.gateway import FillReport, FundingPayment, OrderReport
+from market_maker.instrument import Instrument
+
+_NS_PER_DAY: Final = 86_400 * NS_PER_S
+_SUFFIX: Final = ".jsonl"
+_SECRET_WORDS: Final = ("api_key", "apikey", "private_key", "secret", "password", "auth_token")
+_SHOWN_BYTES: Final = 80
+# An enum's own `.name` and its construction cost microseconds a decision.
+_SIDES: Final = {int(side): side.name for side in Side}
+_ACTIONS: Final = {int(action): action.name for action in Action}
+_REASONS: Final = {int(reason): reason.name for reason in Reason}
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """Where the journal goes and how it is cut."""
+
+    journal_dir: str = "journal"  # folder of the files
+    journal_max_bytes: int = 64_000_000  # a file is closed past this size; also at midnight UTC
+    journal_queue_records: int = 50_000  # records that may wait for the disk
+    journal_batch_ms: float = 50.0  # how long records gather before they are written and synced
+    journal_close_timeout_s: float = 10.0  # longest wait for the disk when the process ends
+
+
+class JournalCorrupt(ValueError):
+    """A line that is not the last is no JSON object: the file was damaged, not torn by a crash."""
+
+
+class Target(Protocol):
+    """Where the bytes of a journal end: files, or a buffer in a test or simulation (`io.BytesIO`)."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append whole lines."""
+        ...
+
+    def flush(self) -> object:
+        """Make what was written last."""
+        ...
+
+    def close(self) -> object:
+        """End it."""
+        ...
+
+
+class JournalFiles:
+    """Files of one session in a folder, cut by size and by day, readable by their owner alone.
+
+    They are named `<name>-<instant of the session>-<part>.jsonl`, so their order by name is that of time.
+
+    Raises
+    ------
+    OSError
+        If the folder or the first file cannot be written.
+    """
+
+    def __init__(self, name: str, settings: JournalSettings, clock: Clock) -> None:
+        self._folder = Path(settings.journal_dir)
+        self._max_bytes = settings.journal_max_bytes
+        self._clock = clock
+        started = datetime.fromtimestamp(clock.now_ns() / NS_PER_S, UTC)
+        self._stem = f"{name}-{started:%Y%m%dT%H%M%S.%f}"
+        self._part = 0
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._open()
+
+    @property
+    def path(self) -> Path:
+        """File that is being written."""
+        return self._path
+
+    def write(self, data: bytes) -> None:
+        """Append whole lines, in a new file where the old one is full or of yesterday."""
+        if self._written and (
+            self._written + len(data) > self._max_bytes or self._clock.now_ns() // _NS_PER_DAY != self._day
+        ):
+            self.close()
+            self._part += 1
+            self._open()
+        self._file.write(data)
+        self._written += len(data)
+
+    def flush(self) -> None:
+        """Write through to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Write through and close."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+    def _open(self) -> None:
+        self._path = self._folder / f"{self._stem}-{self._part:04d}{_SUFFIX}"
+        self._file = os.fdopen(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+        self._written = 0
+        self._day = self._clock.now_ns() // _NS_PER_DAY
+
+
+class MemoryTarget:
+    """Keeps the journal in memory: for virtual time, where its bytes are compared, and for tests."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Append whole lines."""
+        self.data += data
+
+    def flush(self) -> None:
+        """Nothing is behind."""
+
+    def close(self) -> None:
+        """The bytes stay."""
+
+
+class Sink(Protocol):
+    """Takes the lines of a journal. It never raises and never blocks for long."""
+
+    @property
+    def failed(self) -> str | None:
+        """Why nothing is written any more, None while it is."""
+        ...
+
+    def write(self, line: bytes, *, keep: bool) -> bool:
+        """Take one line; False where it was dropped. One to be kept finds room while the disk works."""
+        ...
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        ...
+
+
+class InlineSink:
+    """Writes at once: for virtual time and for tests."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.failed: str | None = None
+
+    def write(self, line: bytes, *, keep: bool) -> bool:
+        """Write one line."""
+        return self._attempt(lambda: self._target.write(line))
+
+    def close(self) -> None:
+        """Flush and close the target."""
+        self._attempt(self._target.flush)
+        self._attempt(self._target.close)
+
+    def _attempt(self, step: Callable[[], object]) -> bool:
+        if self.failed is None:
+            try:
+                step()
+            except OSError as error:
+                self.failed = str(error)
+        return self.failed is None
+
+
+class ThreadSink:
+    """Writes and syncs in batches on a thread of its own."""
+
+    def __init__(self, target: Target, settings: JournalSettings) -> None:
+        self._target = target
+        self._settings = settings
+        self._lines: deque[bytes] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._failed: str | None = None
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    @property
+    def failed(self) -> str | None:
+        """Why nothing is written any more, None while it is."""
+        if self._failed is None and not self._closing and not self._thread.is_alive():
+            return "the writer thread has ended"
+        return self._failed
+
+    def write(self, line: bytes, *, keep: bool) -> bool:
+        """Queue one line."""
+        with self._wake:
+            full = len(self._lines) >= self._settings.journal_queue_records
+            if self._failed is not None or self._closing or (full and not keep):
+                return False
+            if not self._lines:
+                # While lines gather the thread knows; waking it for each would cost the event loop its turn.
+                self._wake.notify()
+            self._lines.append(line)
+            return True
+
+    def close(self) -> None:
+        """Write what waits; a disk that does not answer in time is a failure."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        timeout_s = self._settings.journal_close_timeout_s
+        self._thread.join(timeout_s)
+        if self._thread.is_alive() and self._failed is None:
+            self._failed = f"expected the disk to answer within {timeout_s} s"
+
+    def _run(self) -> None:
+        try:
+            while batch := self._next_batch():
+                self._target.write(batch)
+                self._target.flush()
+            self._target.close()
+        except OSError as error:
+            with self._wake:
+                self._failed = str(error)
+                self._lines.clear()
+
+    def _next_batch(self) -> bytes:
+        """Wait for lines and let them gather; empty when closed and nothing is left."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._lines or self._closing)
+            self._wake.wait_for(lambda: self._closing, self._settings.journal_batch_ms / 1000)
+            batch = b"".join(self._lines)
+            self._lines.clear()
+        return batch
+
+
+class TradeJournal:
+    """Records of one session. Every one has its `type`, its instant `t` (ns) and its number `n`.
+
+    Parameters
+    ----------
+    sink : Sink
+        Where the lines go.
+    clock : Clock
+        Stamps them.
+    """
+
+    def __init__(self, sink: Sink, clock: Clock) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
+        self._count = 0
+        self._unsaid = 0
+        self.dropped = 0
+
+    @property
+    def failed(self) -> str | None:
+        """Why nothing is written any more, None while it is."""
+        return self._sink.failed
+
+    def session_start(self, markets: Mapping[str, Instrument], settings: Mapping[str, object]) -> None:
+        """Begin of a session: its markets with tick and step, and its settings without secrets."""
+        steps = {name: {"tick": m.tick, "step": m.step} for name, m in markets.items()}
+        self._write("session_start", {"markets": steps, "settings": masked(settings)}, keep=True)
+
+    def session_stop(self, why: str, summary: Mapping[str, object]) -> None:
+        """End of a session."""
+        self._write("session_stop", {"why": why, "summary": summary}, keep=True)
+
+    def decision(self, slot: SlotId, decision: Decision) -> None:
+        """What was wanted of a slot, and why."""
+        fields = {
+            **_slot(slot),
+            "action": _ACTIONS[decision.action],
+            "reason": _REASONS[decision.reason],
+            "price_ticks": decision.price_ticks,
+            "size_lots": decision.size_lots,
+            "reduce_only": decision.reduce_only,
+        }
+        self._write("decision", fields)
+
+    def refused(self, slot: SlotId, reason: Reason) -> None:
+        """A decision that the risk manager turned down."""
+        self._write("refused", {**_slot(slot), "reason": reason.name})
+
+    def order_sent(self, order: NewOrder) -> None:
+        """An order, or the replacement of one, on its way."""
+        self._write("order_sent", {**order._asdict(), "side": order.side.name})
+
+    def cancel_sent(self, market: str, external_id: str) -> None:
+        """A cancel on its way; an empty id stands for all orders of the market."""
+        self._write("cancel_sent", {"market": market, "external_id": external_id})
+
+    def order_report(self, report: OrderReport) -> None:
+        """State of an order, as the exchange tells it."""
+        names = {"side": report.side.name, "state": report.state.name}
+        self._write("order", {**dataclasses.asdict(report), **names})
+
+    def fill(self, report: FillReport, mid2_ticks: int) -> None:
+        """A match of one of our orders, and twice the mid before it."""
+        fill = report.fill
+        fields = {**fill._asdict(), "side": fill.side.name, "fee": report.fee, "mid2_ticks": mid2_ticks}
+        self._write("fill", fields, keep=True)
+
+    def funding(self, payment: FundingPayment) -> None:
+        """A funding payment as booked."""
+        self._write("funding", dataclasses.asdict(payment), keep=True)
+
+    def snapshot(self, market: str, state: Mapping[str, object]) -> None:
+        """State of the signals and the account in a market, from which a later session may start."""
+        self._write("snapshot", {"market": market, "state": state})
+
+    def halt(self, market: str, reason: Reason, detail: str) -> None:
+        """Quoting stopped; an empty market stands for all."""
+        self._write("halt", {"market": market, "reason": reason.name, "detail": detail}, keep=True)
+
+    def note(self, kind: str, fields: Mapping[str, object]) -> None:
+        """Anything else worth keeping, under a type of its own."""
+        self._write(kind, masked(fields))
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._sink.close()
+
+    def _write(self, kind: str, fields: Mapping[str, object], *, keep: bool = False) -> None:
+        if not self._send(kind, fields, keep=keep):
+            self.dropped += 1
+            self._unsaid += 1
+        elif self._unsaid:
+            # Only once there is room again: else a line about each dropped line would fill the queue instead.
+            self._send("dropped", {"count": self._unsaid}, keep=True)
+            self._unsaid = 0
+
+    def _send(self, kind: str, fields: Mapping[str, object], *, keep: bool) -> bool:
+        self._count += 1
+        record = {"type": kind, "t": self._clock.now_ns(), "n": self._count, **fields}
+        return self._sink.write(self._encoder.encode(record) + b"\n", keep=keep)
+
+
+def _slot(slot: SlotId) -> dict[str, object]:
+    return {"market": slot.market, "side": _SIDES[slot.side], "level": slot.level}
+
+
+def masked(fields: Mapping[str, object]) -> dict[str, object]:
+    """Copy without secrets: what stands under a key that names one becomes `***`, at any depth."""
+    return {key: "***" if _is_secret(key) else _masked_value(value) for key, value in fields.items()}
+
+
+def _masked_value(value: object) -> object:
+    if isinstance(value, Mapping):
+        return masked(value)
+    if isinstance(value, list | tuple):
+        return [_masked_value(item) for item in value]
+    return value
+
+
+def _is_secret(key: str) -> bool:
+    return any(word in key.lower() for word in _SECRET_WORDS)
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of one file, in order.
+
+    A last line that a crash cut off comes as `{"type": "torn", "line": …, "bytes": …}`.
+
+    Raises
+    ------
+    JournalCorrupt
+        At a line that is no JSON object although its end was written; the message gives file and line.
+    """
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if not line.endswith(b"\n"):
+                    record = {"type": "torn", "line": number, "bytes": len(line)}
+                else:
+                    msg = f"{path}:{number}: expected a JSON object, was {line[:_SHOWN_BYTES]!r}"
+                    raise JournalCorrupt(msg) from error
+            yield record
+
+
+def latest_journal(folder: Path) -> list[Path]:
+    """Files of the latest session in a folder, in order; empty where there is none."""
+    files = sorted((_session(path), path) for path in folder.glob(f"*-*-*{_SUFFIX}"))
+    return [path for session, path in files if session == files[-1][0]]
+
+
+def _session(path: Path) -> tuple[str, str]:
+    name, instant, _ = path.stem.rsplit("-", 2)
+    return instant, name
