@@ -352,7 +352,8 @@ def _slot(slot: SlotId) -> dict[str, object]:
 
 def masked(fields: Mapping[str, object]) -> dict[str, object]:
     """Copy without secrets: what stands under a key that names one becomes `***`, at any depth."""
-    return {key: "***" if _is_secret(key) else _masked_value(value) for key, value in fields.items()}
+    secret = {key for key in fields if any(word in key.lower() for word in _SECRET_WORDS)}
+    return {key: "***" if key in secret else _masked_value(value) for key, value in fields.items()}
 
 
 def _masked_value(value: object) -> object:
@@ -361,10 +362,6 @@ def _masked_value(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_masked_value(item) for item in value]
     return value
-
-
-def _is_secret(key: str) -> bool:
-    return any(word in key.lower() for word in _SECRET_WORDS)
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
