@@ -1,0 +1,602 @@
+"""What to do with one slot now: the only composition of the decision modules.
+
+`observe_book` and `observe_trade` advance every signal once per event; `decide` reads them and says of one
+slot whether to keep, place, replace or cancel, and why. Live trading, simulation and backtest host these same
+functions: no clock, no memory but the rows passed in.
+
+Hard halts come first and remove everything. Soft gates (regime, guards, trend) only say that a side may take
+no new risk: what is left of it is a reducing order of at most the position, maybe further out. Then price,
+size, the limit in force, the post-only clamp, and last whether a resting order is worth a move. A move may
+come before the least interval only if it takes an opening order out of a price that no longer pays its costs;
+a size that the limit no longer allows is shrunk at once. Nothing is decided while a request is pending: the
+slot is settled first.
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from market_maker import post_only_safety, pricing_engine, toxicity_guard, trend_signal, volatility_regime
+from market_maker.domain import BPS, NS_PER_S, Action, Book, Decision, Reason, Regime, Side
+from market_maker.kernel import Row, kernel, new_row, write_row
+from market_maker.post_only_safety import PostOnlySettings, PostOnlyState
+from market_maker.pricing_engine import (
+    Conditions,
+    MarketParams,
+    OffsetSettings,
+    QuoteSettings,
+    SkewSettings,
+    SpreadEmaSettings,
+    SpreadEmaState,
+)
+from market_maker.toxicity_guard import (
+    ImbalanceSettings,
+    JumpSettings,
+    MarketView,
+    SpreadGuardSettings,
+    ToxicitySettings,
+    ToxicityState,
+)
+from market_maker.trend_signal import TrendSettings, TrendState
+from market_maker.volatility_regime import (
+    RegimeScaleSettings,
+    VolatilityRegimeSettings,
+    VolatilitySettings,
+    VolatilityState,
+)
+
+_BUY: Final = int(Side.BUY)
+_ELEVATED: Final = int(Regime.ELEVATED)
+_EXTREME: Final = int(Regime.EXTREME)
+_KEEP: Final = int(Action.KEEP)
+_PLACE: Final = int(Action.PLACE)
+_REPLACE: Final = int(Action.REPLACE)
+_CANCEL: Final = int(Action.CANCEL)
+_NONE: Final = int(Reason.NONE)
+_NEW_QUOTE: Final = int(Reason.NEW_QUOTE)
+_PRICE_MOVED: Final = int(Reason.PRICE_MOVED)
+_SIZE_CHANGED: Final = int(Reason.SIZE_CHANGED)
+_AGE_EXCEEDED: Final = int(Reason.AGE_EXCEEDED)
+_WITHIN_TOLERANCE: Final = int(Reason.WITHIN_TOLERANCE)
+_MIN_INTERVAL: Final = int(Reason.MIN_REPRICE_INTERVAL)
+_REQUEST_PENDING: Final = int(Reason.REQUEST_PENDING)
+_NO_BOOK: Final = int(Reason.NO_BOOK)
+_STALE_BOOK: Final = int(Reason.STALE_BOOK)
+_CROSSED_BOOK: Final = int(Reason.CROSSED_BOOK)
+_MARK_MISSING: Final = int(Reason.MARK_MISSING)
+_EXTREME_REGIME: Final = int(Reason.EXTREME_REGIME)
+_STRONG_TREND: Final = int(Reason.STRONG_TREND)
+_BACKOFF: Final = int(Reason.POST_ONLY_BACKOFF)
+_POSITION_LIMIT: Final = int(Reason.POSITION_LIMIT)
+_BELOW_MIN_SIZE: Final = int(Reason.BELOW_MIN_SIZE)
+_PRICE_BAND: Final = int(Reason.PRICE_BAND)
+_NOT_FINITE: Final = int(Reason.NOT_FINITE)
+
+
+class ExtremeAction(IntEnum):
+    """What EXTREME does to orders: pause those that add risk, or pull the reducing ones too."""
+
+    PAUSE_OPENING = 0
+    PULL_ALL = 1
+
+
+_PULL_ALL: Final = int(ExtremeAction.PULL_ALL)
+# Looking a member up is several times faster than constructing it.
+_ACTIONS: Final = {int(action): action for action in Action}
+_REASONS: Final = {int(reason): reason for reason in Reason}
+
+
+@dataclass(frozen=True)
+class RepriceSettings:
+    """When a resting order is worth a move, and what the extremes do."""
+
+    reprice_tolerance: float = 0.5  # share of the quote's offset that a price may be off
+    reprice_tolerance_ticks: float = 1.0  # ticks, least tolerance
+    reprice_size_tolerance: float = 0.5  # share of the wanted size that a size may be off
+    reprice_safety_enabled: bool = True  # leave a price that no longer pays its costs without waiting
+    min_reprice_interval_s: float = 1.0  # s, least time between two changes of an order
+    max_order_age_s: float = 300.0  # s, age at which an order is renewed
+    stale_after_s: float = 10.0  # s without any frame, after which the book is not trusted
+    warmup_limit_scale: float = 0.5  # factor on the position limits until volatility is known
+    extreme_action: ExtremeAction = ExtremeAction.PAUSE_OPENING  # pause_opening or pull_all
+
+
+@dataclass(frozen=True)
+class Params:
+    """All settings of one market's strategy."""
+
+    quote: QuoteSettings = field(default_factory=QuoteSettings)
+    offset: OffsetSettings = field(default_factory=OffsetSettings)
+    skew: SkewSettings = field(default_factory=SkewSettings)
+    spread_ema: SpreadEmaSettings = field(default_factory=SpreadEmaSettings)
+    reprice: RepriceSettings = field(default_factory=RepriceSettings)
+    volatility: VolatilitySettings = field(default_factory=VolatilitySettings)
+    regime: VolatilityRegimeSettings = field(default_factory=VolatilityRegimeSettings)
+    regime_scale: RegimeScaleSettings = field(default_factory=RegimeScaleSettings)
+    trend: TrendSettings = field(default_factory=TrendSettings)
+    toxicity: ToxicitySettings = field(default_factory=ToxicitySettings)
+    jump: JumpSettings = field(default_factory=JumpSettings)
+    imbalance: ImbalanceSettings = field(default_factory=ImbalanceSettings)
+    spread_guard: SpreadGuardSettings = field(default_factory=SpreadGuardSettings)
+    post_only: PostOnlySettings = field(default_factory=PostOnlySettings)
+    market: MarketParams = field(default_factory=MarketParams)
+
+
+@dataclass
+class BookRow:
+    """`domain.Book` as a row."""
+
+    bid_ticks: int = 0
+    bid_lots: int = 0
+    ask_ticks: int = 0
+    ask_lots: int = 0
+    bid_depth_lots: int = 0
+    ask_depth_lots: int = 0
+    venue_ns: int = 0
+    recv_ns: int = 0
+
+
+@dataclass
+class State:
+    """Signals of one market, and the last book and trade."""
+
+    volatility: VolatilityState = field(default_factory=VolatilityState)
+    trend: TrendState = field(default_factory=TrendState)
+    toxicity: ToxicityState = field(default_factory=ToxicityState)
+    spread_ema: SpreadEmaState = field(default_factory=SpreadEmaState)
+    market_view: MarketView = field(
+        default_factory=MarketView
+    )  # what the guards know: regime and trend in force
+    sigma_bps: float = 0.0  # bps/√minute, in force: quotes are priced by it
+    book: BookRow = field(default_factory=BookRow)
+    book_ns: int = 0  # instant of the last book
+    warm: bool = False  # volatility counts, or regimes are disabled
+    trade_side: int = 0  # of the last taker
+    trade_ticks: int = 0
+    trade_lots: int = 0
+    trade_ns: int = 0
+
+
+@dataclass
+class Account:
+    """What the host knows of account and connection; it writes all of it."""
+
+    position_lots: int = 0  # signed
+    limit_long_lots: int = 0  # largest long position in NORMAL, the tightest of all limits
+    limit_short_lots: int = 0  # largest short position, as a positive number
+    effective_inventory_lots: float = 0.0  # signed: position and what other markets add to its risk
+    carry_bps: float = 0.0  # bps, cost of holding a long until the position is closed; negative: it pays
+    mark_ticks: float = 0.0  # 0: unknown, and no risk is added
+    band_low_ticks: int = 0  # lowest price of a sell, 0: unknown
+    band_high_ticks: int = 0  # highest price of a buy, 0: unknown
+    order_latency_s: float = 0.0  # s, from a decision to the exchange
+    halt_reason: int = 0  # of domain.Reason; NONE to quote
+    last_frame_ns: int = 0  # instant of the last frame of any kind
+
+
+@dataclass
+class Slot:
+    """One place for an order, and the order there. Lots are worst cases: what may still fill."""
+
+    side: int = _BUY
+    level: int = 0
+    price_ticks: int = 0
+    size_lots: int = 0  # as sent
+    remaining_lots: int = 0
+    inner_lots: int = 0  # remaining of our other orders on this side, nearer levels
+    outer_lots: int = 0  # the same, farther levels
+    placed_ns: int = 0  # when the order was sent, or last renewed
+    last_change_ns: int = 0  # when the last request was sent
+    post_only: PostOnlyState = field(default_factory=PostOnlyState)
+    resting: bool = False
+    request_pending: bool = False
+    reduce_only: bool = False
+
+
+@dataclass
+class DecisionRow:
+    """A `domain.Decision` in its first five fields, then what led to it."""
+
+    action: int = _KEEP
+    reason: int = _NONE
+    price_ticks: int = 0
+    size_lots: int = 0
+    reduce_only: bool = False
+    gate: int = _NONE  # why the side may take no new risk
+    wanted_ticks: int = 0  # the quote that would be placed now
+    wanted_lots: int = 0
+    room_lots: int = 0  # largest size that the limit in force leaves to this slot
+    only_reduces: bool = False
+    fair_ticks: float = 0.0
+    offset_bps: float = 0.0
+    skew_bps: float = 0.0
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+@kernel
+def _has_two_sides(book: BookRow) -> bool:
+    return min(book.bid_ticks, book.ask_ticks) > 0 and min(book.bid_lots, book.ask_lots) > 0
+
+
+@kernel
+def _spread_bps(book: BookRow) -> float:
+    return 2.0 * BPS * float(book.ask_ticks - book.bid_ticks) / float(book.ask_ticks + book.bid_ticks)
+
+
+@kernel
+def _refresh_view(p: Params, s: State) -> None:
+    """Put the signals in force. Until volatility counts, the market is taken to be ELEVATED."""
+    view = s.market_view
+    s.sigma_bps = volatility_regime.sigma_bps(s.volatility)
+    view.sigma_fast_bps = volatility_regime.sigma_fast_bps(s.volatility)
+    view.regime = volatility_regime.current_regime(s.volatility)
+    s.warm = volatility_regime.is_warm(s.volatility) or not p.regime.vol_regime_enabled
+    if not s.warm:
+        s.sigma_bps = max(s.sigma_bps, p.regime.vol_regime_elevated_bps)
+        view.regime = max(view.regime, _ELEVATED)
+    # The guards look for what is out of the ordinary, and a lively minute is ordinary too.
+    view.sigma_bps = max(s.sigma_bps, volatility_regime.sigma_long_bps(s.volatility))
+    view.trend_direction = trend_signal.direction(p.trend, s.trend)
+    view.trend_strong = trend_signal.is_strong(p.trend, s.trend)
+
+
+@kernel
+def observe_book(P: Row, S: Row, B: Row, now_ns: int) -> None:  # noqa: N803  (rows are capital)
+    """Advance every signal by one book. One that is crossed or lacks a side is kept, and moves no signal."""
+    p, s, book = P[0], S[0], B[0]
+    s.book = book
+    s.book_ns = now_ns
+    if not _has_two_sides(book) or book.bid_ticks >= book.ask_ticks:
+        return
+    log_mid = math.log(0.5 * float(book.bid_ticks + book.ask_ticks))
+    volatility_regime.update(p.volatility, p.regime, s.volatility, log_mid, now_ns)
+    sigma_long = volatility_regime.sigma_long_bps(s.volatility)
+    trend_signal.update(p.trend, s.trend, log_mid, sigma_long, now_ns)
+    toxicity_guard.update(
+        p.toxicity, p.imbalance, s.toxicity, log_mid, book.bid_depth_lots, book.ask_depth_lots, now_ns
+    )
+    pricing_engine.update_spread(p.spread_ema, s.spread_ema, _spread_bps(book), now_ns)
+    s.market_view.tick_bps = 2.0 * BPS / float(book.bid_ticks + book.ask_ticks)
+    _refresh_view(p, s)
+
+
+@kernel
+def observe_trade(
+    P: Row,  # noqa: N803
+    S: Row,  # noqa: N803
+    side: int,
+    price_ticks: int,
+    size_lots: int,
+    now_ns: int,
+) -> None:
+    """Take a public trade in: the last one is kept. `side` is the taker's."""
+    s = S[0]
+    s.trade_side = side
+    s.trade_ticks = price_ticks
+    s.trade_lots = size_lots
+    s.trade_ns = now_ns
+
+
+@kernel
+def seed(P: Row, S: Row, closes: NDArray[np.float64], n: int) -> None:  # noqa: N803
+    """Warm the volatility up from `n` one-minute closes, oldest first."""
+    p, s = P[0], S[0]
+    volatility_regime.seed(p.volatility, p.regime, s.volatility, closes, n)
+    _refresh_view(p, s)
+
+
+@kernel
+def _halt_reason(settings: RepriceSettings, s: State, a: Account, now_ns: int) -> int:
+    if a.halt_reason != _NONE:
+        return a.halt_reason
+    if not _has_two_sides(s.book):
+        return _NO_BOOK
+    if s.book.bid_ticks >= s.book.ask_ticks:
+        return _CROSSED_BOOK
+    if float(now_ns - a.last_frame_ns) > settings.stale_after_s * NS_PER_S:
+        return _STALE_BOOK
+    finite = math.isfinite(a.mark_ticks + a.carry_bps + a.order_latency_s + a.effective_inventory_lots)
+    if not (finite and math.isfinite(s.sigma_bps + s.market_view.sigma_bps + s.spread_ema.spread_bps)):
+        return _NOT_FINITE
+    return _NONE
+
+
+@kernel
+def _strong_direction(s: State) -> int:
+    return s.market_view.trend_direction if s.market_view.trend_strong else 0
+
+
+@kernel
+def _gate(p: Params, s: State, a: Account, d: DecisionRow, side: int, now_ns: int) -> int:
+    """Why a side may take no new risk, NONE if it may; the extra offset goes into the conditions."""
+    s.market_view.latency_s = max(a.order_latency_s, 0.0)
+    toxic, d.conditions.extra_bps = toxicity_guard.check(
+        p.toxicity, p.jump, s.toxicity, s.market_view, side, now_ns
+    )
+    if s.market_view.regime == _EXTREME:
+        return _EXTREME_REGIME
+    if a.mark_ticks <= 0.0:
+        return _MARK_MISSING
+    if toxic != _NONE:
+        return toxic
+    strong = _strong_direction(s)
+    if strong != 0 and pricing_engine.is_counter_trend(p.trend, side, strong):
+        return _STRONG_TREND
+    imbalance = toxicity_guard.imbalance_check(p.imbalance, s.toxicity, side)
+    if imbalance != _NONE:
+        return imbalance
+    return toxicity_guard.spread_check(p.spread_guard, _spread_bps(s.book))
+
+
+@kernel
+def _limit_lots(p: Params, s: State, base_lots: int) -> int:
+    """Limit in force: scaled by the regime, halved while volatility is not known."""
+    scale = (
+        volatility_regime.limit_scale(p.regime_scale, s.market_view.regime)
+        if s.warm
+        else p.reprice.warmup_limit_scale
+    )
+    return math.floor(float(max(base_lots, 0)) * scale)
+
+
+@kernel
+def _gather(p: Params, s: State, a: Account, c: Conditions) -> None:
+    book = s.book
+    c.fair_ticks = pricing_engine.fair_value_ticks(
+        p.quote, book.bid_ticks, book.ask_ticks, book.bid_lots, book.ask_lots
+    )
+    c.sigma_bps = s.sigma_bps
+    c.spread_bps = s.spread_ema.spread_bps
+    c.latency_s = s.market_view.latency_s
+    c.fee_bps = p.market.maker_fee_bps
+    c.carry_bps = a.carry_bps
+    c.offset_scale = volatility_regime.offset_scale(p.regime_scale, s.market_view.regime)
+    c.inventory_share = pricing_engine.inventory_share(
+        a.effective_inventory_lots,
+        _limit_lots(p, s, a.limit_long_lots),
+        _limit_lots(p, s, a.limit_short_lots),
+    )
+    c.skew_scale = volatility_regime.skew_scale(p.regime_scale, s.market_view.regime)
+    c.skew_scale *= pricing_engine.trend_skew_scale(p.trend, a.effective_inventory_lots, _strong_direction(s))
+
+
+@kernel
+def _price(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow) -> int:
+    """Set the wanted price; return why there is none, else NONE."""
+    c = d.conditions
+    side = slot.side
+    opening = side * a.position_lots >= 0
+    d.fair_ticks = c.fair_ticks
+    d.offset_bps = pricing_engine.offset_bps(p.offset, c, slot.level)
+    d.skew_bps = pricing_engine.skew_bps(p.skew, c)
+    distance = d.offset_bps - float(side) * d.skew_bps
+    if opening:
+        distance = pricing_engine.quote_distance_bps(p.offset, c, side, d.offset_bps, d.skew_bps)
+    target = pricing_engine.target_ticks(side, c.fair_ticks, distance)
+    if not math.isfinite(target):
+        return _NOT_FINITE
+    price = pricing_engine.round_outward(side, target)
+    low, high = a.band_low_ticks, a.band_high_ticks
+    outside = (side == _BUY and 0 < high < price) or (side != _BUY and price < low)
+    if outside and opening:
+        return _PRICE_BAND
+    if outside:
+        price = high if side == _BUY else low
+    price = post_only_safety.clamp_price(
+        p.post_only, slot.post_only, side, price, s.book.bid_ticks, s.book.ask_ticks
+    )
+    d.wanted_ticks = price
+    return _NONE if price > 0 else _PRICE_BAND
+
+
+@kernel
+def _set_room(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow) -> None:
+    """What the limit leaves to this slot.
+
+    Nearer levels go first, so that of two resting orders that are too large together the farther one yields;
+    a new or growing order counts every other order that may still fill.
+    """
+    long_lots = _limit_lots(p, s, a.limit_long_lots)
+    short_lots = _limit_lots(p, s, a.limit_short_lots)
+    position = a.position_lots
+    room = long_lots - position if slot.side == _BUY else short_lots + position
+    reducing = max(-slot.side * position, 0)
+    past_limit = position > long_lots or -position > short_lots
+    d.only_reduces = reducing > 0 and (d.gate != _NONE or past_limit)
+    if d.gate != _NONE or past_limit:
+        room = min(room, reducing)
+    own = slot.remaining_lots if slot.resting else 0
+    room -= slot.inner_lots
+    d.room_lots = max(min(room, max(own, room - slot.outer_lots)), 0)
+
+
+@kernel
+def _size(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow) -> int:
+    """Set the wanted size; return why there is none, else NONE."""
+    reduces = slot.side * a.position_lots < 0
+    plain = pricing_engine.level_lots(p.quote, p.market, slot.level, d.fair_ticks)
+    if plain < p.market.min_lots and not reduces:
+        return _BELOW_MIN_SIZE
+    depth = s.book.bid_depth_lots if slot.side == _BUY else s.book.ask_depth_lots
+    if reduces:
+        scale = 1.0 + p.quote.reduce_size_growth * math.fabs(d.conditions.inventory_share)
+    else:
+        scale = pricing_engine.trend_size_scale(p.trend, slot.side, s.market_view.trend_direction)
+    lots = min(pricing_engine.scaled_lots(p.quote, p.market, plain, scale, depth), d.room_lots)
+    if d.only_reduces and d.room_lots - lots < p.market.min_lots:
+        # What would be left could not be sent on its own.
+        lots = d.room_lots
+    if lots >= p.market.min_lots or (lots > 0 and d.only_reduces and p.market.small_reduce_admitted):
+        d.wanted_lots = lots
+        return _NONE
+    if lots > 0 and d.only_reduces:
+        return _BELOW_MIN_SIZE
+    return d.gate if d.gate != _NONE else _POSITION_LIMIT
+
+
+@kernel
+def _want(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_ns: int) -> int:
+    """Compute the quote that is wanted now; return why there is none, else NONE."""
+    halt = _halt_reason(p.reprice, s, a, now_ns)
+    if halt != _NONE:
+        return halt
+    d.gate = _gate(p, s, a, d, slot.side, now_ns)
+    if d.gate == _EXTREME_REGIME and p.reprice.extreme_action == _PULL_ALL:
+        return _EXTREME_REGIME
+    _gather(p, s, a, d.conditions)
+    reason = _price(p, s, a, slot, d)
+    if reason != _NONE:
+        return reason
+    _set_room(p, s, a, slot, d)
+    return _size(p, s, a, slot, d)
+
+
+@kernel
+def needs_reprice(p: Params, slot: Slot, d: DecisionRow) -> bool:
+    """Whether the resting price is further from the wanted one than the tolerance.
+
+    The more inventory there is to be got rid of, the closer a reducing order follows.
+    """
+    tolerance = p.reprice.reprice_tolerance * d.offset_bps * d.fair_ticks / BPS
+    if float(slot.side) * d.conditions.inventory_share < 0.0:
+        tolerance *= 1.0 - math.fabs(d.conditions.inventory_share)
+    off = math.fabs(float(d.wanted_ticks - slot.price_ticks))
+    return off > max(tolerance, p.reprice.reprice_tolerance_ticks)
+
+
+@kernel
+def _needs_resize(p: Params, slot: Slot, d: DecisionRow) -> bool:
+    off = math.fabs(float(d.wanted_lots - slot.remaining_lots))
+    return off > p.reprice.reprice_size_tolerance * float(d.wanted_lots)
+
+
+@kernel
+def age_exceeded(p: Params, slot: Slot, regime: int, now_ns: int) -> bool:
+    """Whether the order is due to be renewed."""
+    scale = volatility_regime.order_age_scale(p.regime_scale, regime)
+    return float(now_ns - slot.placed_ns) >= p.reprice.max_order_age_s * scale * NS_PER_S
+
+
+@kernel
+def _too_early(p: Params, slot: Slot, regime: int, now_ns: int) -> bool:
+    scale = volatility_regime.reprice_interval_scale(p.regime_scale, regime)
+    return float(now_ns - slot.last_change_ns) < p.reprice.min_reprice_interval_s * scale * NS_PER_S
+
+
+@kernel
+def _is_dangerous(p: Params, a: Account, slot: Slot, d: DecisionRow) -> bool:
+    """Whether an opening order rests where a fill would no longer pay its costs."""
+    if not p.reprice.reprice_safety_enabled or slot.side * a.position_lots < 0:
+        return False
+    edge = pricing_engine.edge_bps(slot.side, float(slot.price_ticks), d.fair_ticks, 0.0)
+    return edge < pricing_engine.cost_floor_bps(p.offset, d.conditions)
+
+
+@kernel
+def _change_reason(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_ns: int) -> int:
+    """Why the resting order is replaced (below WITHIN_TOLERANCE), or else kept."""
+    early = _too_early(p, slot, s.market_view.regime, now_ns)
+    if needs_reprice(p, slot, d):
+        return _MIN_INTERVAL if early and not _is_dangerous(p, a, slot, d) else _PRICE_MOVED
+    if _needs_resize(p, slot, d):
+        return _MIN_INTERVAL if early else _SIZE_CHANGED
+    if age_exceeded(p, slot, s.market_view.regime, now_ns):
+        return _AGE_EXCEEDED
+    return _WITHIN_TOLERANCE
+
+
+@kernel
+def _compare(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_ns: int) -> None:
+    """Choose the action where a quote is wanted."""
+    replaces = _REPLACE if slot.resting else _PLACE
+    flag_is_wrong = slot.reduce_only and slot.side * a.position_lots >= 0
+    if slot.resting and (slot.remaining_lots > d.room_lots or flag_is_wrong):
+        d.reason = _SIZE_CHANGED
+    elif post_only_safety.backing_off(slot.post_only, now_ns):
+        d.reason = _BACKOFF
+    elif slot.resting:
+        d.reason = _change_reason(p, s, a, slot, d, now_ns)
+    else:
+        d.reason = _NEW_QUOTE
+    if d.reason < _WITHIN_TOLERANCE:
+        d.action = replaces
+        d.price_ticks = d.wanted_ticks
+        d.size_lots = d.wanted_lots
+        d.reduce_only = d.only_reduces
+
+
+@kernel
+def decide(
+    P: Row,  # noqa: N803
+    S: Row,  # noqa: N803
+    A: Row,  # noqa: N803
+    L: Row,  # noqa: N803
+    D: Row,  # noqa: N803
+    now_ns: int,
+) -> None:
+    """Decide about one slot and write it to the decision row: guards, price, size, limit, clamp, move.
+
+    `L` is the slot's row. The same rows and instant give the same decision, however often asked.
+    """
+    p, s, a, slot, d = P[0], S[0], A[0], L[0], D[0]
+    d.action = _KEEP
+    d.price_ticks = 0
+    d.size_lots = 0
+    d.reduce_only = False
+    d.gate = _NONE
+    d.wanted_ticks = 0
+    d.wanted_lots = 0
+    d.room_lots = 0
+    d.only_reduces = False
+    if slot.request_pending:
+        d.reason = _REQUEST_PENDING
+        return
+    d.reason = _want(p, s, a, slot, d, now_ns)
+    if d.reason == _NONE:
+        _compare(p, s, a, slot, d, now_ns)
+    elif slot.resting:
+        d.action = _CANCEL
+
+
+def read_decision(row: Row) -> Decision:
+    """Return the decision that `decide` wrote to its row."""
+    action, reason, price_ticks, size_lots, reduce_only = row.item()[:5]
+    return Decision(_ACTIONS[action], _REASONS[reason], price_ticks, size_lots, reduce_only)
+
+
+class RepricePipeline:
+    """Observe and decide for one market, for the bench: it keeps the rows and calls the kernels."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = new_row(params)
+        self.state = new_row(State())
+        self.account = new_row(Account())
+        self.slot = new_row(Slot())
+        self.decision = new_row(DecisionRow())
+        self._book = new_row(BookRow())
+
+    def observe(self, book: Book, now_ns: int) -> None:
+        """Advance every signal by one book."""
+        self._book[0] = tuple(book)
+        observe_book(self.params, self.state, self._book, now_ns)
+
+    def evaluate(self, account: Account, slot: Slot, now_ns: int) -> Decision:
+        """Decide about a slot."""
+        write_row(self.account, account)
+        write_row(self.slot, slot)
+        decide(self.params, self.state, self.account, self.slot, self.decision, now_ns)
+        return read_decision(self.decision)
+
+    def needs_reprice(self, account: Account, slot: Slot, now_ns: int) -> bool:
+        """Whether the slot's price is further from the wanted one than the tolerance."""
+        self.evaluate(account, slot, now_ns)
+        return needs_reprice(self.params[0], self.slot[0], self.decision[0])
+
+    def age_exceeded(self, slot: Slot, now_ns: int) -> bool:
+        """Whether the slot's order is due to be renewed."""
+        write_row(self.slot, slot)
+        return age_exceeded(self.params[0], self.slot[0], int(self.state[0].market_view.regime), now_ns)
