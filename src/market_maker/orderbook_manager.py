@@ -83,12 +83,17 @@ class _BookSide:
             if key in echoes:
                 del echoes[key]
 
-    def set_own(self, levels: Mapping[int, int], now_ns: int) -> None:
+    def set_own(self, levels: Mapping[int, int], now_ns: int) -> bool:
+        """Take our sizes in; whether the book of the others may have changed by it, or by time."""
+        had_echoes = bool(self._echoes)
         before, hidden = self._own, self._hidden(now_ns)
         self._own = {self._sign * ticks: lots for ticks, lots in levels.items() if lots > 0}
+        if self._own == before:
+            return had_echoes
         for key, lots in before.items():
             if lots > self._own.get(key, 0):
                 self._echoes[key] = _Echo(hidden[key], now_ns + self._linger_ns)
+        return True
 
     def _hidden(self, now_ns: int) -> dict[int, int]:
         """What is to be taken out of the levels: our orders, and those whose echo has not ended."""
@@ -164,6 +169,8 @@ class OrderbookManager:
         self._frame_times_ns = (0, 0)
         self._book: Book | None = None
         self._reason = Reason.NO_BOOK
+        # What is read is worked out when it is asked for, once for however many changes.
+        self._is_stale = False
 
     def apply(self, update: BookUpdate) -> Book | None:
         """Take in a frame; the book it leaves, or None (`reason` says why) while there is none to trust.
@@ -183,8 +190,8 @@ class OrderbookManager:
             self._bids.change(update.bids)
             self._asks.change(update.asks)
             self._frame_times_ns = (update.venue_ns, update.recv_ns)
-            self._refresh()
-        return self._book
+            self._is_stale = True
+        return self.book
 
     def heard(self, recv_ns: int) -> None:
         """Note that a frame of any kind came: the stream is alive."""
@@ -194,28 +201,31 @@ class OrderbookManager:
     def lose_trust(self) -> None:
         """Trust nothing until the next snapshot: the stream was lost, or a frame of it was corrupt."""
         self.trusted = False
-        self._refresh()
+        self._is_stale = True
 
     def set_own(self, side: Side, levels: Mapping[int, int], now_ns: int) -> None:
         """Say what of ours rests on a side in all: lots by price in ticks. It is taken out of the book."""
         self._now_ns = max(self._now_ns, now_ns)
-        (self._bids if side is Side.BUY else self._asks).set_own(levels, self._now_ns)
-        self._refresh()
+        book_side = self._bids if side is Side.BUY else self._asks
+        if book_side.set_own(levels, self._now_ns):
+            self._is_stale = True
 
     @property
     def book(self) -> Book | None:
         """The book of the others, None while there is none to trust."""
+        if self._is_stale:
+            self._refresh()
         return self._book
 
     @property
     def reason(self) -> Reason:
         """Why there is no book: NO_BOOK, STREAM_LOST or CROSSED_BOOK; NONE where there is one."""
-        return self._reason
+        return Reason.NONE if self.book is not None else self._reason
 
     @property
     def mid2_ticks(self) -> int | None:
         """Bid plus ask of the others, which is twice the mid: an integer where the mid is none."""
-        return None if self._book is None else self._book.bid_ticks + self._book.ask_ticks
+        return None if (book := self.book) is None else book.bid_ticks + book.ask_ticks
 
     def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
         """Best levels of the others as (price_ticks, size_lots), best first; none without trust."""
@@ -232,7 +242,7 @@ class OrderbookManager:
         self._bids.replace(update.bids)
         self._asks.replace(update.asks)
         self._frame_times_ns = (update.venue_ns, update.recv_ns)
-        self._refresh()
+        self._is_stale = True
 
     def _in_turn(self, seq: int) -> bool:
         # The same frame twice changes nothing: sizes are absolute.
@@ -250,6 +260,7 @@ class OrderbookManager:
         self.last_gap = SequenceGap(self._seq + 1, found)
 
     def _refresh(self) -> None:
+        self._is_stale = False
         self._book = None
         if not self.trusted:
             self._reason = Reason.STREAM_LOST if self._seq else Reason.NO_BOOK
@@ -260,7 +271,6 @@ class OrderbookManager:
         elif bid.ticks >= ask.ticks:
             self._reason = Reason.CROSSED_BOOK
         else:
-            self._reason = Reason.NONE
             self._book = Book(
                 bid.ticks,
                 bid.lots,
