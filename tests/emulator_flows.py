@@ -74,13 +74,17 @@ def default_instrument(**changes) -> Instrument:
 class Bench:
     """One market, some accounts, and the helpers that tests speak in. Prices are ticks, sizes lots."""
 
-    def __init__(self, rules=None, instrument=None, accounts=1, deposit="100000", seed=1, **account) -> None:
+    def __init__(
+        self, rules=None, instrument=None, accounts=1, deposit="100000", others=(), **account
+    ) -> None:
         self.instrument = instrument or default_instrument()
         self.market = self.instrument.name
         self.flow = ScriptedFlow(self.market, str(self.instrument.price(100)))
         self.rules = rules or instant_rules()
-        self.rng = np.random.default_rng(seed)
-        self.exchange = Exchange([self.instrument], [self.flow], self.rules, self.rng, START_NS)
+        self.rng = np.random.default_rng(1)
+        self.flows = [self.flow, *(ScriptedFlow(other.name) for other in others)]
+        instruments = [self.instrument, *others]
+        self.exchange = Exchange(instruments, self.flows, self.rules, self.rng, START_NS)
         self.accounts = [self.exchange.add_account(Decimal(deposit), **account) for _ in range(accounts)]
         self.now_ns = START_NS
         self.outputs: list[Output] = []

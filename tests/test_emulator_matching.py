@@ -251,6 +251,21 @@ def test_an_order_still_fills_while_its_cancel_is_under_way():
     assert outcome(order) == ("CANCELLED", "NONE", 2)
 
 
+def test_an_order_that_ended_before_the_engine_saw_its_cancel_or_itself_stays_ended():
+    slow = LatencyRules(Delay(), Delay(1000.0), Delay(), Delay(), 0.0)
+    bench = Bench(instant_rules(latency=slow))
+    short = bench.request(BUY, 98, 5, expire_ns=bench.now_ns + NS_PER_S // 2)
+    filled = bench.request(BUY, 99, 5)
+    bench.send(short)
+    bench.send(filled)
+    bench.wait(2)
+    assert outcome(bench.order(short.external_id)) == ("EXPIRED", "NONE", 0)
+    assert bench.cancel(bench.order(filled.external_id)).http_status == 200
+    bench.taker(SELL, 99, 5)
+    bench.wait(2)
+    assert outcome(bench.order(filled.external_id)) == ("FILLED", "NONE", 5)
+
+
 def test_an_order_expires_at_its_instant():
     bench = Bench()
     order = bench.place(BUY, 99, 5, expire_ns=bench.now_ns + 10 * NS_PER_S)

@@ -104,6 +104,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 @settings(max_examples=60, deadline=None)
 def test_price_time_priority_against_a_naive_reference(steps):

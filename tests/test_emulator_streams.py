@@ -1,0 +1,262 @@
+"""Frames: shapes, sequence, cadence, order of events; and the books that a client rebuilds from them."""
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from emulator_flows import NO_DELAY, START_NS, Bench, instant_rules
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from market_maker.domain import NS_PER_MS, Side
+from market_maker.emulator import frames
+from market_maker.emulator.flow import LevelChange
+from market_maker.emulator.rules import Delay, MoneyRules, StreamRules
+
+BUY, SELL = Side.BUY, Side.SELL
+
+
+def listening(**rules) -> Bench:
+    bench = Bench(instant_rules(**rules))
+    bench.exchange.subscribe_market(bench.market)
+    bench.exchange.subscribe_account(bench.accounts[0])
+    bench.wait(0)
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("1E+3", "1000"), ("1E-9", "0.000000001"), ("84050.000000", "84050.000000"), ("-0.5", "-0.5")],
+)
+def test_numbers_are_never_in_scientific_notation(value, shown):
+    assert frames.text(Decimal(value)) == shown
+
+
+def test_nothing_is_sent_where_nobody_listens():
+    bench = Bench()
+    bench.level(SELL, 101, 10)
+    bench.place(BUY, 101, 5)
+    bench.wait(120)
+    assert bench.frames() == []
+
+
+def test_subscriptions_start_with_snapshots():
+    bench = Bench()
+    bench.events(LevelChange(BUY, 99, 10), LevelChange(SELL, 101, 20))
+    bench.place(BUY, 98, 5)
+    bench.exchange.subscribe_market(bench.market)
+    bench.exchange.subscribe_account(bench.accounts[0])
+    bench.wait(0)
+    book = bench.frames("book")[0]
+    assert book == {
+        "type": "SNAPSHOT",
+        "data": {
+            "t": "SNAPSHOT",
+            "m": "X-USD",
+            "b": [{"q": "1.0", "p": "99"}, {"q": "0.5", "p": "98"}],
+            "a": [{"q": "2.0", "p": "101"}],
+            "d": "f",
+        },
+        "ts": START_NS // NS_PER_MS + 1,
+        "seq": 1,
+    }
+    assert bench.frames("mark")[0]["type"] == "MP"
+    assert bench.frames("mark")[0]["data"]["p"] == "100.00"
+    assert bench.frames("mark")[0]["sourceEventId"] is None
+    assert bench.frames("funding")[0]["data"]["f"] == "0.0000125000"
+    private = [
+        (f["type"], f["seq"], f["data"]["isSnapshot"]) for f in map(json.loads, _account_frames(bench))
+    ]
+    assert private == [("ORDER", 1, True), ("BALANCE", 2, True), ("POSITION", 3, True)]
+    (order,) = bench.frames("ORDER")[0]["data"]["orders"]
+    assert order["externalId"] == "o1"
+    assert order["status"] == "NEW"
+    assert isinstance(order["id"], int)
+    assert "statusReason" not in order
+
+
+def _account_frames(bench):
+    kinds = ("ORDER", "TRADE", "POSITION", "BALANCE")
+    return [out.frame for out in bench.outputs if getattr(out, "kind", "") in kinds]
+
+
+def test_a_delta_has_the_change_and_the_absolute_size():
+    bench = listening()
+    bench.events(LevelChange(BUY, 99, 10), LevelChange(BUY, 98, 3))
+    bench.wait(0.1)
+    bench.events(LevelChange(BUY, 99, 4), LevelChange(BUY, 98, 0), LevelChange(SELL, 101, 1))
+    bench.wait(0.1)
+    last = bench.frames("book")[-1]
+    assert (last["type"], last["seq"]) == ("DELTA", 3)
+    assert last["data"]["b"] == [{"q": "-0.6", "p": "99", "c": "0.4"}, {"q": "-0.3", "p": "98", "c": "0.0"}]
+    assert last["data"]["a"] == [{"q": "0.1", "p": "101", "c": "0.1"}]
+
+
+def test_book_frames_come_every_100_ms_at_most_and_snapshots_each_minute():
+    bench = listening()
+    for second in range(30):
+        bench.level(BUY, 90, 1 + second)
+        bench.wait(0.01)
+    assert 3 <= len(bench.frames("book")) <= 5
+    bench.wait(60)
+    kinds = [frame["type"] for frame in bench.frames("book")]
+    assert kinds.count("SNAPSHOT") == 2
+    assert kinds[-1] == "SNAPSHOT"
+    bench.wait(60)
+    assert [f["type"] for f in bench.frames("book")].count("SNAPSHOT") == 3
+
+
+def test_resubscribing_restarts_the_sequence_and_loses_what_is_under_way():
+    bench = listening()
+    bench.flow.feed(bench.now_ns, LevelChange(BUY, 99, 10))
+    bench.exchange.advance(bench.now_ns)
+    bench.exchange.subscribe_market(bench.market)
+    bench.outputs.clear()
+    bench.wait(1)
+    books = bench.frames("book")
+    assert [(f["type"], f["seq"]) for f in books] == [("SNAPSHOT", 1)]
+    assert books[0]["data"]["b"] == [{"q": "1.0", "p": "99"}]
+    bench.exchange.unsubscribe_market(bench.market)
+    bench.exchange.unsubscribe_account(bench.accounts[0])
+    bench.outputs.clear()
+    bench.level(BUY, 98, 1)
+    bench.place(SELL, 105, 1)
+    bench.wait(120)
+    assert bench.frames() == []
+
+
+BOOK_EVENTS = st.lists(
+    st.tuples(st.sampled_from([BUY, SELL]), st.integers(90, 110), st.integers(0, 9), st.floats(0, 0.2)),
+    max_size=40,
+)
+
+
+def _follow(book: dict[Decimal, Decimal], is_snapshot: bool, rows: list[dict]) -> None:
+    if is_snapshot:
+        book.clear()
+    for row in rows:
+        price = Decimal(row["p"])
+        if "c" in row:
+            assert book.get(price, Decimal(0)) + Decimal(row["q"]) == Decimal(row["c"])
+        book[price] = Decimal(row.get("c", row["q"]))
+        if book[price] == 0:
+            del book[price]
+
+
+def test_closing_a_stream_loses_frames_and_deltas_under_way():
+    latency = replace(NO_DELAY, stream=Delay(1000.0))
+    bench = listening(latency=latency)
+    bench.level(BUY, 99, 1)
+    bench.exchange.unsubscribe_market(bench.market)
+    bench.exchange.unsubscribe_account(bench.accounts[0])
+    bench.wait(5)
+    assert bench.frames() == []
+
+
+@pytest.mark.slow
+@given(BOOK_EVENTS)
+@settings(max_examples=40, deadline=None)
+def test_a_client_that_follows_the_frames_has_the_book(events):
+    bench = listening()
+    for side, ticks, lots, pause in events:
+        bench.level(side, ticks, lots)
+        if lots % 3 == 0:
+            bench.send(bench.request(side, ticks, lots + 1))
+        bench.wait(pause)
+    bench.wait(0.2)
+    absolute: dict[str, dict[Decimal, Decimal]] = {"b": {}, "a": {}}
+    for number, frame in enumerate(bench.frames("book"), start=1):
+        assert frame["seq"] == number
+        for side, book in absolute.items():
+            _follow(book, frame["type"] == "SNAPSHOT", frame["data"][side])
+    for key, side in (("b", BUY), ("a", SELL)):
+        levels = {bench.instrument.price(t): bench.instrument.size(n) for t, n in bench.book.levels(side)}
+        assert absolute[key] == levels
+
+
+@pytest.mark.parametrize(
+    "order", [("ORDER", "TRADE", "POSITION", "BALANCE"), ("BALANCE", "POSITION", "TRADE", "ORDER")]
+)
+def test_order_of_frames_after_a_fill_is_a_switch(order):
+    bench = listening(streams=StreamRules(balance_interval_s=0.0, fill_frame_order=order))
+    bench.level(SELL, 101, 10)
+    bench.outputs.clear()
+    bench.place(BUY, 101, 4)
+    got = [json.loads(frame) for frame in _account_frames(bench)]
+    assert [frame["type"] for frame in got] == list(order)
+    assert [frame["seq"] for frame in got] == [4, 5, 6, 7]
+    (trade,) = next(f for f in got if f["type"] == "TRADE")["data"]["trades"]
+    assert trade["externalOrderId"] == "o1"
+    assert (trade["price"], trade["qty"], trade["value"], trade["fee"]) == ("101", "0.4", "40.4", "0.010100")
+    (position,) = next(f for f in got if f["type"] == "POSITION")["data"]["positions"]
+    assert (position["status"], position["side"], position["size"]) == ("OPENED", "LONG", "0.4")
+    assert "liquidationPrice" not in position
+    (public,) = bench.frames("trades")[-1]["data"]
+    assert (public["S"], public["tT"], public["p"], public["q"]) == ("BUY", "TRADE", "101", "0.4")
+
+
+@pytest.mark.parametrize(("sent", "statuses"), [(True, ["CLOSED"]), (False, [])])
+def test_a_closed_position_is_sent_or_left_out(sent, statuses):
+    bench = listening(streams=StreamRules(balance_interval_s=0.0, closed_positions_sent=sent))
+    bench.events(LevelChange(SELL, 101, 10), LevelChange(BUY, 99, 10))
+    bench.place(BUY, 101, 4)
+    bench.outputs.clear()
+    bench.place(SELL, 99, 4)
+    got = [p["status"] for f in bench.frames("POSITION") for p in f["data"]["positions"]]
+    assert got == statuses
+
+
+def test_partial_fills_are_cumulative_on_the_wire():
+    bench = listening()
+    bench.events(LevelChange(SELL, 101, 10), LevelChange(SELL, 102, 5))
+    bench.place(BUY, 102, 20)
+    (order,) = bench.frames("ORDER")[-1]["data"]["orders"]
+    assert (order["status"], order["filledQty"], order["cancelledQty"]) == ("PARTIALLY_FILLED", "1.5", "0.0")
+    assert Decimal(order["averagePrice"]).quantize(Decimal("0.0001")) == Decimal("101.3333")
+    assert Decimal(order["payedFee"]) == Decimal("152") * Decimal("0.00025")
+    bench.cancel(bench.order("o1"))
+    (order,) = bench.frames("ORDER")[-1]["data"]["orders"]
+    assert (order["status"], order["cancelledQty"]) == ("CANCELLED", "0.5")
+
+
+def test_both_orders_of_a_replacement_are_in_one_frame():
+    bench = listening()
+    old = bench.place(BUY, 99, 4)
+    bench.place(BUY, 98, 4, cancel_id=old.request.external_id)
+    rows = bench.frames("ORDER")[-1]["data"]["orders"]
+    assert [(row["status"], row.get("statusReason")) for row in rows] == [
+        ("CANCELLED", "ORDER_REPLACED"),
+        ("NEW", None),
+    ]
+
+
+def test_mark_and_funding_are_told_when_they_change():
+    bench = listening(money=MoneyRules(funding_speedup=60.0))
+    marks = len(bench.frames("mark"))
+    bench.wait(3)
+    assert len(bench.frames("mark")) == marks
+    bench.flow.index = Decimal("100.5")
+    bench.wait(1)
+    assert bench.frames("mark")[-1]["data"]["p"] == "100.50"
+    bench.wait(60)
+    assert len(bench.frames("funding")) == 3
+
+
+def test_balance_and_position_frames_while_a_position_is_open():
+    bench = listening(streams=StreamRules(balance_interval_s=5.0))
+    bench.level(SELL, 101, 10)
+    bench.wait(20)
+    assert len(bench.frames("BALANCE")) == 1
+    bench.place(BUY, 101, 4)
+    bench.outputs.clear()
+    bench.wait(10)
+    assert [frame["type"] for frame in map(json.loads, _account_frames(bench))] == ["POSITION", "BALANCE"] * 2
+
+
+def test_the_mark_follows_the_book_away_from_the_index():
+    bench = Bench(instant_rules(latency=NO_DELAY, money=MoneyRules(mark_basis_s=10.0)))
+    bench.events(LevelChange(BUY, 103, 10), LevelChange(SELL, 105, 10))
+    for _ in range(60):
+        bench.wait(1)
+    assert Decimal("103.9") < bench.exchange.mark(bench.market) <= Decimal(104)
