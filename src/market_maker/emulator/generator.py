@@ -165,14 +165,15 @@ class GeneratedFlow:
         changes, left = ladder.thin_to(best)
         self._takers.excite()
         limit = best + ladder.side
-        order = TakerOrder(Side(-ladder.side), limit, left + self._takers.lots())
+        order = TakerOrder(Side(-ladder.side), limit, left + self._takers.lots(walking=False))
         return [*changes, order, *ladder.withdraw_to(best)]
 
     def _taker(self, sigma_ticks: float) -> TakerOrder:
         side = self._takers.side((self._value_ticks - self._quoted_ticks) / max(sigma_ticks, 0.5))
-        lots = self._takers.lots()
+        reach = self._takers.reach_ticks(self._spread_ticks)
+        lots = self._takers.lots(walking=reach > 0)
         ladder = self._asks if side is Side.BUY else self._bids
-        limit = max(1, ladder.shown_best() + side * self._takers.reach_ticks(self._spread_ticks))
+        limit = max(1, ladder.shown_best() + side * reach)
         moved_ticks = side * self._takers.impact_sigmas(lots) * sigma_ticks
         self._impact += moved_ticks / self._value_ticks
         self._quoted_ticks += moved_ticks

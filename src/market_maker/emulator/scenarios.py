@@ -72,13 +72,13 @@ _MODELS = {
         MarketModel(
             _instrument(WILD_ALT, "0.0001", "1", "10", leverage=10),
             PriceModel(start_price=0.8512, sigma_bps=27.0, factor_share=0.45, volatility_noise=0.4),
-            BookModel(changes_hz=12.0, touch_lots=4_000.0, spread_ticks=3.0, holes=0.25, swept_share=0.15),
-            TakerModel(rate_hz=0.3, median_lots=400.0, size_noise=1.5),
+            BookModel(changes_hz=12.0, touch_lots=4_000.0, spread_ticks=3.0, holes=0.25, swept_share=0.25),
+            TakerModel(rate_hz=0.3, median_lots=350.0, informed=0.8),
         ),
     )
 }
 
-_CALM_SIGMA_BPS = {"BTC-USD": 2.2, "ETH-USD": 2.8, "SOL-USD": 3.2, WILD_ALT: 3.6}
+_CALM_SIGMA_BPS = {"BTC-USD": 2.2, "ETH-USD": 2.8, "SOL-USD": 3.2, WILD_ALT: 3.0}
 
 _MIXED = Schedule(
     (
@@ -101,7 +101,7 @@ _MIXED = Schedule(
 _MIXED_ALT = Schedule(
     (
         Phase(9.0, volatility=0.6),
-        Phase(7.0, volatility=3.2, activity=1.6, depth=0.6, spread=0.6),
+        Phase(7.0, volatility=4.5, activity=1.2, depth=0.7, spread=0.4),
         Phase(8.0, volatility=0.7, reversion_per_s=0.2),
         Phase(7.0, drift_bps_s=3.0, volatility=0.8, activity=1.3),
         Phase(9.0, volatility=1.0, jumps_per_minute=12.0, jump_bps=15.0),

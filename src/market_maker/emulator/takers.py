@@ -25,7 +25,8 @@ class TakerModel:
     slow_decay_hz: float = 0.12
     persistence: float = 0.3  # probability of taking the side of the order before, come what may
     informed: float = 0.6  # weight of the mispricing in the choice of a side
-    walking_share: float = 0.2  # share of orders that reach past the touch
+    walking_share: float = 0.06  # share of orders that reach past the touch
+    walking_size: float = 8.0  # how much larger those are
     impact: float = 0.07  # lasting move of the price by a median order, in sigmas of one second
 
 
@@ -62,16 +63,16 @@ class Takers:
             self._last_side = 1 if self._draws.uniform() < 0.5 * (1.0 + lean) else -1
         return Side.BUY if self._last_side > 0 else Side.SELL
 
-    def lots(self) -> int:
+    def lots(self, *, walking: bool) -> int:
         """Size of the next order."""
         size = self._model.median_lots * math.exp(self._model.size_noise * self._draws.normal())
-        return max(1, round(size))
+        return max(1, round(size * (self._model.walking_size if walking else 1.0)))
 
     def reach_ticks(self, spread_ticks: int) -> int:
         """How many ticks past the touch the next order may go."""
         if self._draws.uniform() >= self._model.walking_share:
             return 0
-        return round(self._draws.exponential() * (1.0 + 2.0 * spread_ticks))
+        return 1 + round(self._draws.exponential() * (1.0 + spread_ticks))
 
     def impact_sigmas(self, lots: int) -> float:
         """Lasting impact of an order, in sigmas of one second: as the root of its size, up to a bound."""

@@ -34,6 +34,7 @@ from market_maker.recordings.grid import Grid, decimal_unit
 _CHUNK_BYTES = 1 << 20
 _SAMPLE_LINES = 4000
 _RECENT_CHANGES = 64
+_KNOWN_TEXTS = 50_000
 _OVERTAKING_NS = 500 * NS_PER_MS
 _DECODE_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error, OSError)
 _Level = tuple[str, str]
@@ -236,6 +237,9 @@ class _Translator:
         self._grid = grid
         self._last_update = -1
         self._recent: deque[_Depth] = deque(maxlen=_RECENT_CHANGES)
+        # The same prices and sizes come again and again as text.
+        self._ticks: dict[str, int] = {}
+        self._lots: dict[str, int] = {}
 
     def event(self, frame: _Frame, recv_ns: int) -> RecordedEvent | None:
         """Event of a frame; None for one that changes nothing."""
@@ -294,4 +298,18 @@ class _Translator:
         return [self._level(level) for level in levels]
 
     def _level(self, level: _Level) -> tuple[int, int]:
-        return self._grid.ticks(float(level[0])), self._grid.lots(float(level[1]))
+        price, size = level
+        ticks = self._ticks.get(price)
+        if ticks is None:
+            ticks = _remember(self._ticks, price, self._grid.ticks(float(price)))
+        lots = self._lots.get(size)
+        if lots is None:
+            lots = _remember(self._lots, size, self._grid.lots(float(size)))
+        return ticks, lots
+
+
+def _remember(known: dict[str, int], text: str, value: int) -> int:
+    if len(known) >= _KNOWN_TEXTS:
+        known.clear()
+    known[text] = value
+    return value
