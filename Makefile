@@ -11,8 +11,7 @@ BIN := $(VENV)/bin
 # The modules whose every line and branch the tests must reach, with the compiler off.
 PURE := domain volatility_regime trend_signal toxicity_guard post_only_safety pricing_engine \
         reprice_pipeline risk_manager
-PURE_TESTS = $(wildcard $(PURE:%=tests/test_%*.py) $(PURE_EXTRA_TESTS))
-PURE_EXTRA_TESTS := tests/test_mm_strategy.py
+PURE_TESTS = $(wildcard $(PURE:%=tests/test_%*.py) tests/test_mm_strategy.py)
 comma := ,
 empty :=
 space := $(empty) $(empty)
@@ -81,7 +80,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'The venv module of $(PYTHON) is missing. On Debian or Ubuntu: apt install python3-venv (or python3.11-venv)' >&2; \
 	  exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Two steps: what the lock names, checked by hash; then this package, with the build backend that the lock pins.
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python

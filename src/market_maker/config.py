@@ -104,7 +104,7 @@ class Config:
 
     def of(self, cls: type[T], market: str = "") -> T:
         """Return the section of a type, for one market if named."""
-        found = next(v for v in self._for(market).sections.values() if type(v) is cls)
+        found = {type(value): value for value in self._for(market).sections.values()}[cls]
         assert isinstance(found, cls)
         return found
 
