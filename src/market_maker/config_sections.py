@@ -84,9 +84,10 @@ class SessionSettings:
     network: Network = Network.EMULATOR  # exchange to trade on
     stop_action: StopAction = StopAction.HOLD  # what becomes of the position at a stop
     warm_from_candles: bool = True  # seed the volatility from past candles, so that no warm-up is needed
-    foreign_orders: ForeignOrders = (
-        ForeignOrders.REFUSE
-    )  # open orders that are not ours: refuse to start, or leave
+    foreign_orders: ForeignOrders = ForeignOrders.REFUSE  # open orders of others: refuse to start, or leave
+    stop_reduce_s: float = 30.0  # longest time that a stop spends on reducing or flattening
+    position_refresh_s: float = 30.0  # between two comparisons of our positions with the exchange's
+    assumed_latency_s: float = 0.1  # order latency that is reckoned with until one is measured
 
 
 @dataclass(frozen=True)

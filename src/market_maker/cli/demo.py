@@ -1,0 +1,99 @@
+"""`mm demo`: the market maker on the exchange inside, on a generated or a recorded market."""
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from market_maker.cli.app import (
+    ConfigOption,
+    ExitCode,
+    JsonOption,
+    ProfileOption,
+    SetOption,
+    app,
+    examples,
+    load_settings,
+)
+
+if TYPE_CHECKING:
+    from market_maker.cli.host import Play
+    from market_maker.config import Config
+
+_MARKETS = "BTC-USD,ETH-USD,WIF-USD"
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return 0.0
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = -1.0
+    if not 0.0 < speed <= 100_000.0:
+        msg = f"expected max or a number above 0, was {text!r}"
+        raise typer.BadParameter(msg)
+    return speed
+
+
+@app.command(
+    epilog=examples(
+        "mm demo",
+        "mm demo --seconds 40 --scenario mixed --seed 1 --json",
+        "mm demo --seconds 3600 --speed max --scenario trend --profile legacy",
+        "mm demo --recording FOLDER --market ETH-USD --seconds 600 --speed max",
+    )
+)
+def demo(
+    *,
+    seconds: Annotated[float, typer.Option(min=1.0, help="How long to quote, in the market's time.")] = 60.0,
+    scenario: Annotated[
+        str, typer.Option(help="Generated market: calm, choppy, trend, crash, mixed, ramp or flat.")
+    ] = "mixed",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generated market and of the exchange.")] = 1,
+    recording: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Follow a recorded market instead: folder or file.")
+    ] = None,
+    offset: Annotated[float, typer.Option(min=0.0, help="Where in the recording to begin, s.")] = 0.0,
+    market: Annotated[
+        list[str] | None, typer.Option("--market", "-m", help="Market to quote; may be repeated.")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(help="Market seconds in a second; 1 is real time, max as fast as it goes.")
+    ] = "1",
+    deposit: Annotated[float, typer.Option(min=1.0, help="Money of the account, USD.")] = 10_000.0,
+    funding_every: Annotated[
+        float, typer.Option(min=1.0, help="Time between funding payments, s; 3600 on the exchange.")
+    ] = 3600.0,
+    profile: ProfileOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Quote on the exchange inside for a minute: no account, no network, nothing at stake."""
+    from market_maker.cli.host import Play, markets_of
+
+    play = Play(
+        seconds=seconds,
+        scenario=scenario,
+        seed=seed,
+        speed=_speed(speed),
+        recording=recording,
+        offset_s=offset,
+        deposit=Decimal(str(deposit)),
+        funding_every_s=funding_every,
+    )
+    chosen = tuple(market) if market else markets_of(play, _MARKETS.split(","))
+    overrides = [f"markets={','.join(chosen)}", *(settings or ())]
+    raise typer.Exit(play_and_report(load_settings(config, overrides, profile), play, as_json=as_json))
+
+
+def play_and_report(config: "Config", play: "Play", *, as_json: bool) -> ExitCode:
+    """Run a session on the exchange inside, and print its summary and where the journal is."""
+    from market_maker.cli.host import run_inside
+    from market_maker.cli.report import print_report
+
+    played = run_inside(config, play, show=not as_json and sys.stderr.isatty())
+    return print_report(played, as_json=as_json)

@@ -1,0 +1,193 @@
+"""Runs a session on the exchange inside: which loop, which clock, which market, what is shown meanwhile.
+
+At speed 1 it lives in real time. At any other speed the event loop's time is virtual: it stands still while
+code runs, so the same seed takes the same steps however fast the machine is.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import uvloop
+from rich.console import Console
+from rich.live import Live
+
+from market_maker.clock import Clock, Entropy, LoopClock, SystemClock
+from market_maker.config import Config
+from market_maker.config_sections import SessionSettings
+from market_maker.domain import NS_PER_S
+from market_maker.emulator.exchange import Exchange
+from market_maker.emulator.flow import Flow
+from market_maker.emulator.recorded_flow import build_recorded_flows
+from market_maker.emulator.rules import ExchangeRules, MoneyRules
+from market_maker.emulator.scenarios import build_flows, instruments
+from market_maker.exchanges.in_process import InProcessGateway, InProcessVenue
+from market_maker.faultsim.virtual_loop import VirtualTimeLoop
+from market_maker.instrument import Instrument
+from market_maker.session_report import status_of, summary_of
+from market_maker.status import status_view, write_status
+from market_maker.strategy import MarketMakerStrategy, Outcome
+from market_maker.summary import RunSummary, as_dict
+from market_maker.trade_journal import InlineSink, JournalFiles, JournalSettings, ThreadSink, TradeJournal
+
+# 2026-01-05 00:00 UTC: virtual sessions begin there, so that a seed repeats to the byte.
+VIRTUAL_START_NS: Final = 1_767_571_200 * NS_PER_S
+_SHOW_EVERY_S: Final = 0.5
+_HOUR_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What is played on the exchange inside.
+
+    Parameters
+    ----------
+    seconds : float or None
+        How long to quote; None: until stopped.
+    speed : float
+        Seconds of the market in a second; 1 is real time, 0 as fast as the machine goes.
+    recording : Path or None
+        Recorded market to follow instead of the generated scenario, from `offset_s` on.
+    funding_every_s : float
+        Time between two funding payments; 3600 on the exchange.
+    """
+
+    seconds: float | None
+    scenario: str
+    seed: int
+    speed: float = 1.0
+    recording: Path | None = None
+    offset_s: float = 0.0
+    deposit: Decimal = Decimal(10_000)
+    funding_every_s: float = _HOUR_S
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of it; `runs` is empty where it was stopped before it began."""
+
+    outcome: Outcome
+    runs: list[RunSummary]
+    exchange: Exchange
+    account_id: int
+    journal: Path
+
+
+def markets_of(play: Play, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Markets that a play has, where none is named: those of the recording, else those wanted."""
+    if play.recording is None:
+        return tuple(wanted)
+    listed, _ = build_recorded_flows(play.recording, (), 0, offset_s=play.offset_s)
+    return tuple(instrument.name for instrument in listed)
+
+
+def run_inside(config: Config, play: Play, *, show: bool) -> Played:
+    """Run a session on the exchange inside.
+
+    Raises
+    ------
+    VenueError, RecordingError, UnknownScenario, UnknownMarket, OSError
+        If it can not begin, or the exchange refuses us for good.
+    """
+    real = play.speed == 1.0
+    factory: Callable[[], asyncio.AbstractEventLoop]
+    factory = uvloop.new_event_loop if real else lambda: VirtualTimeLoop(play.speed)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_play(config, play, show=show))
+
+
+def _markets(config: Config, play: Play, start_ns: int) -> tuple[list[Instrument], list[Flow]]:
+    wanted = config.of(SessionSettings).markets
+    if play.recording is None:
+        return instruments(wanted), build_flows(play.scenario, wanted, play.seed, start_ns)
+    return build_recorded_flows(
+        play.recording, wanted, start_ns, offset_s=play.offset_s, duration_s=play.seconds
+    )
+
+
+async def _play(config: Config, play: Play, *, show: bool) -> Played:
+    real = play.speed == 1.0
+    clock: Clock = SystemClock() if real else LoopClock(asyncio.get_running_loop(), VIRTUAL_START_NS)
+    start_ns = clock.now_ns()
+    listed, flows = _markets(config, play, start_ns)
+    rules = ExchangeRules(money=MoneyRules(funding_speedup=_HOUR_S / play.funding_every_s))
+    exchange = Exchange(listed, flows, rules, np.random.default_rng([play.seed, 1]), start_ns)
+    account_id = exchange.add_account(play.deposit)
+    venue = InProcessVenue(exchange, clock)
+    settings = config.of(JournalSettings)
+    files = JournalFiles("mm", settings, clock)
+    journal = TradeJournal(ThreadSink(files, settings) if real else InlineSink(files), clock)
+    view = _View(Path(settings.journal_dir), files.path, show=show)
+    venue.start()
+    try:
+        gateway = InProcessGateway(venue, account_id)
+        entropy = Entropy(play.seed)
+        outcome = await MarketMakerStrategy.run(
+            gateway, config, clock, entropy, journal, play.seconds, view.begin
+        )
+        runs = _runs(outcome, config)
+        journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
+        view.end(outcome)
+    finally:
+        await view.close()
+        venue.close()
+        journal.close()
+    return Played(outcome, runs, exchange, account_id, files.path)
+
+
+def _runs(outcome: Outcome, config: Config) -> list[RunSummary]:
+    strategy = outcome.strategy
+    if strategy is None:
+        return []
+    return summary_of(strategy.session, strategy.orders, config.of(SessionSettings).network.value)
+
+
+class _View:
+    """Shows the status while it runs, and writes it where `mm status` reads it."""
+
+    def __init__(self, folder: Path, journal: Path, *, show: bool) -> None:
+        self._folder = folder
+        self._journal = journal
+        console = Console(stderr=True)
+        self._live = Live(console=console, auto_refresh=False, transient=True) if show else None
+        self._task: asyncio.Future[None] | None = None
+
+    def begin(self, strategy: MarketMakerStrategy) -> None:
+        """Show a strategy from now on."""
+        if self._live is not None:
+            self._live.start()
+        self._task = asyncio.ensure_future(self._run(strategy))
+
+    async def _run(self, strategy: MarketMakerStrategy) -> None:
+        while True:
+            self._show(strategy, "STOPPING" if strategy.stop.why else "QUOTING")
+            await asyncio.sleep(_SHOW_EVERY_S)
+
+    def end(self, outcome: Outcome) -> None:
+        """Write the last status."""
+        if outcome.strategy is not None:
+            self._show(outcome.strategy, "STOPPED")
+
+    def _show(self, strategy: MarketMakerStrategy, state: str) -> None:
+        status = status_of(strategy.session, strategy.orders, state, self._journal)
+        if self._live is not None:
+            self._live.update(status_view(status, f"journal {self._journal}   Ctrl-C stops"), refresh=True)
+        try:
+            write_status(self._folder, status)
+        except OSError as error:
+            print(f"mm: the status file can not be written: {error}", file=sys.stderr)
+
+    async def close(self) -> None:
+        """Stop showing."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._live is not None:
+            self._live.stop()

@@ -1,0 +1,60 @@
+"""The end of a session on the exchange inside: its summary, what the exchange's own books say, the journal."""
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from market_maker.cli.app import ExitCode
+from market_maker.cli.host import Played
+from market_maker.summary import as_dict, money, summary_table
+
+
+def print_report(played: Played, *, as_json: bool) -> ExitCode:
+    """Print the summary; FAILED where an order may be open or the books differ from the exchange's."""
+    account = _account(played)
+    if as_json:
+        runs = [as_dict(run) for run in played.runs]
+        print(msgspec.json.encode({"runs": runs, "account": account}).decode())
+    else:
+        console = Console()
+        if played.runs:
+            console.print(summary_table(played.runs))
+        console.print(_closing(played, account))
+    strategy = played.outcome.strategy
+    if strategy is None:
+        return ExitCode.INTERRUPTED
+    sound = not played.outcome.remaining and strategy.books_agree
+    return ExitCode.OK if sound else ExitCode.FAILED
+
+
+def _account(played: Played) -> dict[str, object]:
+    """What our ledger and the exchange's books say of the account at the end."""
+    exchange, strategy = played.exchange, played.outcome.strategy
+    open_orders = len(exchange.account(played.account_id).open)
+    equity = {"exchange_equity_usd": money(exchange.equity(played.account_id))}
+    if strategy is None:
+        return {**equity, "stopped_by": played.outcome.why, "open_orders": open_orders}
+    return {
+        "ledger_equity_usd": money(strategy.equity_at_end),
+        **equity,
+        "equal": strategy.books_agree,
+        "open_orders": open_orders,
+        "stopped_by": played.outcome.why,
+        "journal": str(played.journal),
+    }
+
+
+def _closing(played: Played, account: dict[str, object]) -> Text:
+    strategy = played.outcome.strategy
+    if strategy is None:
+        return Text(f"Stopped ({played.outcome.why}) before it quoted; nothing was sent.", style="yellow")
+    lines = [f"Ended: {played.outcome.why}. Open orders at the exchange: {account['open_orders']}."]
+    verdict = "equal, to the last digit" if strategy.books_agree else "DIFFERENT"
+    lines.append(
+        f"Equity: ours {account['ledger_equity_usd']}, the exchange's {account['exchange_equity_usd']}: {verdict}."
+    )
+    if played.outcome.remaining:
+        lines.append(f"May still be open: {', '.join(played.outcome.remaining)}")
+    lines.append(f"Journal: {played.journal}")
+    sound = strategy.books_agree and not played.outcome.remaining
+    return Text("\n".join(lines), style="" if sound else "bold red")

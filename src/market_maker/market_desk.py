@@ -1,0 +1,272 @@
+"""One market: its rows, its book, its slots, and every reason for which it may not be quoted now.
+
+The desk is where values meet. It turns events into the rows that `observe` and `decide` read, and hands their
+decisions out; it sends nothing and waits for nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+
+from market_maker import post_only_safety, pricing_engine, trend_signal, volatility_regime
+from market_maker import reprice_pipeline as pipeline
+from market_maker.domain import (
+    BPS,
+    Book,
+    BookUpdate,
+    Decision,
+    Direction,
+    OrderState,
+    Reason,
+    Regime,
+    Side,
+    SlotId,
+    Trade,
+)
+from market_maker.gateway import Candle, Fees
+from market_maker.instrument import Instrument
+from market_maker.kernel import new_row
+from market_maker.order_manager import OrderManager
+from market_maker.order_table import TrackedOrder
+from market_maker.orderbook_manager import BookSettings, OrderbookManager
+from market_maker.pricing_engine import MarketParams
+from market_maker.summary import is_good_quote
+
+_LATENCY_WEIGHT: Final = 0.1
+_RESTING: Final = (OrderState.LIVE, OrderState.PENDING_CANCEL)
+
+
+class Halts:
+    """The reasons in force for which nothing may be quoted; the gravest (highest) is the one shown."""
+
+    def __init__(self) -> None:
+        self._reasons: set[Reason] = set()
+
+    def put(self, reason: Reason, *, in_force: bool) -> bool:
+        """Put a reason in force or lift it; whether that changed anything."""
+        if (reason in self._reasons) == in_force:
+            return False
+        if in_force:
+            self._reasons.add(reason)
+        else:
+            self._reasons.discard(reason)
+        return True
+
+    @property
+    def gravest(self) -> Reason:
+        """The reason to give, NONE where quoting is allowed."""
+        return max(self._reasons, default=Reason.NONE)
+
+
+def market_params(instrument: Instrument, fees: Fees) -> MarketParams:
+    """What pricing must know of a market, from the exchange's rules and the account's fees."""
+    return MarketParams(
+        min_lots=instrument.min_lots,
+        tick_lot_usd=float(instrument.value(1, 1)),
+        maker_fee_bps=float(fees.maker) * BPS,
+        taker_fee_bps=float(fees.taker) * BPS,
+    )
+
+
+class MarketDesk:
+    """Rows, book and slots of one market.
+
+    Parameters
+    ----------
+    params : Params
+        Settings of the strategy here; the market's own facts are put in from `instrument` and `fees`.
+    mark_band : float
+        How far from the mark an order may lie by our own limit, a fraction.
+    latency_s : float
+        Order latency that is assumed until one is measured.
+    """
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        fees: Fees,
+        params: pipeline.Params,
+        book_settings: BookSettings,
+        mark_band: float,
+        latency_s: float,
+    ) -> None:
+        self.instrument = instrument
+        self.book = OrderbookManager(instrument, book_settings)
+        self.halts = Halts()
+        self.mark: Decimal | None = None
+        self.latest: Book | None = None
+        self.limit_reason = Reason.POSITION_LIMIT
+        self.slots = tuple(
+            SlotId(instrument.name, side, level)
+            for level in range(params.quote.num_levels)
+            for side in (Side.BUY, Side.SELL)
+        )
+        self.reasons: dict[SlotId, Reason] = dict.fromkeys(self.slots, Reason.STARTING)
+        self._band_up = 1 + min(Decimal(repr(mark_band)), instrument.price_cap)
+        self._band_down = 1 - min(Decimal(repr(mark_band)), instrument.price_floor)
+        self._params = new_row(replace(params, market=market_params(instrument, fees)))
+        self._state = new_row(pipeline.State())
+        self._account = new_row(pipeline.Account(order_latency_s=latency_s))
+        self._rows = {slot: new_row(pipeline.Slot(int(slot.side), slot.level)) for slot in self.slots}
+        self._decision = new_row(pipeline.DecisionRow())
+        self._book_row = new_row(pipeline.BookRow())
+
+    @property
+    def name(self) -> str:
+        """Name of the market."""
+        return self.instrument.name
+
+    def seed(self, candles: Sequence[Candle]) -> None:
+        """Warm the volatility up from one-minute bars, oldest first."""
+        closes = np.array([float(candle.close) for candle in candles], np.float64)
+        if len(closes):
+            pipeline.seed(self._params, self._state, closes, len(closes))
+
+    def on_book(self, update: BookUpdate, now_ns: int) -> bool:
+        """Take a book frame in and advance the signals; False where the book can not be trusted."""
+        self.on_frame(now_ns)
+        book = self.book.apply(update)
+        if book is None:
+            return False
+        self.latest = book
+        self._book_row[0] = book
+        pipeline.observe_book(self._params, self._state, self._book_row, now_ns)
+        return True
+
+    def on_trade(self, trade: Trade, now_ns: int) -> None:
+        """Take a public trade in."""
+        self.on_frame(now_ns)
+        pipeline.observe_trade(
+            self._params, self._state, int(trade.taker_side), trade.price_ticks, trade.size_lots, now_ns
+        )
+
+    def on_mark(self, price: Decimal, now_ns: int) -> None:
+        """Take the exchange's mark in: it sets the price band."""
+        self.on_frame(now_ns)
+        self.mark = price
+        account = self._account[0]
+        account.mark_ticks = float(price / self.instrument.tick)
+        account.band_high_ticks = self.instrument.ticks_down(price * self._band_up)
+        account.band_low_ticks = self.instrument.ticks_up(price * self._band_down)
+
+    def on_frame(self, now_ns: int) -> None:
+        """Note that the stream lives."""
+        self._account[0].last_frame_ns = now_ns
+
+    def on_latency(self, seconds: float) -> None:
+        """Take a measured order latency into the running mean."""
+        account = self._account[0]
+        account.order_latency_s += _LATENCY_WEIGHT * (seconds - account.order_latency_s)
+
+    def set_account(self, position_lots: int, limits: tuple[int, int]) -> None:
+        """Write position and the (long, short) limits in force, lots."""
+        account = self._account[0]
+        account.position_lots = position_lots
+        account.effective_inventory_lots = float(position_lots)
+        account.limit_long_lots, account.limit_short_lots = limits
+
+    def write_slots(self, orders: OrderManager, now_ns: int) -> None:
+        """Write what is known of our orders here into the slots and the book."""
+        found = {slot: orders.slot_order(slot) for slot in self.slots}
+        own: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
+        for slot, order in found.items():
+            self._write_slot(slot, order, found)
+        for order in orders.working((self.name,)):
+            levels = own[order.order.side]
+            levels[order.price_ticks] = levels.get(order.price_ticks, 0) + order.remaining_lots
+        for side, levels in own.items():
+            self.book.set_own(side, levels, now_ns)
+
+    def _write_slot(
+        self, slot: SlotId, order: TrackedOrder | None, found: dict[SlotId, TrackedOrder | None]
+    ) -> None:
+        row = self._rows[slot][0]
+        others = [
+            (other.level, resting.at_risk_lots)
+            for other, resting in found.items()
+            if other.side == slot.side and other.level != slot.level and resting is not None
+        ]
+        row.inner_lots = sum(lots for level, lots in others if level < slot.level)
+        row.outer_lots = sum(lots for level, lots in others if level > slot.level)
+        row.resting = order is not None and order.is_working
+        if order is None or not order.is_working:
+            row.request_pending = False
+            return
+        row.request_pending = order.in_flight or order.state != OrderState.LIVE
+        row.price_ticks, row.size_lots = order.price_ticks, order.size_lots
+        row.remaining_lots = order.remaining_lots
+        row.reduce_only = order.order.reduce_only
+        row.placed_ns = order.placed_ns
+
+    def sent(self, slot: SlotId, now_ns: int) -> None:
+        """Note that a request for a slot goes out now."""
+        self._rows[slot][0].last_change_ns = now_ns
+
+    def on_post_only(self, slot: SlotId, now_ns: int, *, rejected: bool) -> None:
+        """Tell a slot's post-only safety how an order came out."""
+        settings, state = self._params[0].post_only, self._rows[slot][0].post_only
+        if rejected:
+            post_only_safety.on_rejection(settings, state, now_ns)
+        else:
+            post_only_safety.on_success(settings, state, now_ns)
+
+    def decide(self, slot: SlotId, now_ns: int) -> Decision:
+        """Ask the pipeline about a slot; its reason is kept for the status."""
+        self._account[0].halt_reason = int(max(self.halts.gravest, self.book.reason))
+        pipeline.decide(self._params, self._state, self._account, self._rows[slot], self._decision, now_ns)
+        decision = pipeline.read_decision(self._decision)
+        at_limit = decision.reason == Reason.POSITION_LIMIT
+        self.reasons[slot] = self.limit_reason if at_limit else decision.reason
+        return decision
+
+    @property
+    def mid2_ticks(self) -> int:
+        """Twice the mid of the others' book, ticks; 0 before the first book."""
+        return 0 if self.latest is None else self.latest.bid_ticks + self.latest.ask_ticks
+
+    @property
+    def sigma_bps(self) -> float:
+        """Volatility in force, bps per √minute."""
+        return float(self._state[0].sigma_bps)
+
+    @property
+    def latency_s(self) -> float:
+        """Mean order latency, s."""
+        return float(self._account[0].order_latency_s)
+
+    @property
+    def measured_regime(self) -> Regime:
+        """Regime that the volatility says, whether or not the strategy acts on it."""
+        return Regime(int(volatility_regime.measured_regime(self._state[0].volatility)))
+
+    def trend(self) -> tuple[Direction, float]:
+        """Direction and strength (0 to 1) of the trend."""
+        params, state = self._params[0].trend, self._state[0].trend
+        direction = Direction(int(trend_signal.direction(params, state)))
+        return direction, float(trend_signal.strength(params, state))
+
+    def is_quoted(self, side: Side, orders: OrderManager) -> bool:
+        """Whether a side rests at half a level's size or more, within 3 spreads or one σ√minute of fair."""
+        if self.latest is None or self.mid2_ticks <= 0:
+            return False
+        mid = self.mid2_ticks / 2
+        spread = self.latest.ask_ticks - self.latest.bid_ticks
+        sigma_ticks = self.sigma_bps / BPS * mid
+        level_lots = self._plain_lots()
+        return any(
+            order.state in _RESTING
+            and order.order.side == side
+            and is_good_quote(order.remaining_lots, level_lots, order.price_ticks - mid, spread, sigma_ticks)
+            for order in orders.working((self.name,))
+        )
+
+    def side_reason(self, side: Side) -> Reason:
+        """Why a side is not quoted: the reason of its nearest level."""
+        return next(reason for slot, reason in self.reasons.items() if slot.side == side)
+
+    def _plain_lots(self) -> int:
+        params = self._params[0]
+        return pricing_engine.level_lots(params.quote, params.market, 0, self.mid2_ticks / 2)

@@ -1,0 +1,70 @@
+"""Our books against the exchange's: positions while we trade, equity to the last digit when we stop."""
+
+import asyncio
+from decimal import Decimal
+from typing import Final
+
+from market_maker.account_stream import AccountStream
+from market_maker.domain import NS_PER_S, Reason
+from market_maker.gateway import VenueError
+from market_maker.order_manager import OrderManager
+from market_maker.session import Session
+
+_PAUSE_S: Final = 0.5
+_TRIES: Final = 10
+_LOOK_BACK_NS: Final = 600 * NS_PER_S
+
+
+def positions_agree(session: Session, account: AccountStream) -> bool:
+    """Whether the exchange holds the positions that our fills add up to."""
+    for name in session.desks:
+        report = account.position(name)
+        if session.ledger.position_lots(name) != (report.size_lots if report else 0):
+            return False
+    return True
+
+
+def equity_at_their_marks(session: Session, account: AccountStream) -> Decimal:
+    """Our equity at the marks by which the exchange valued its last position reports, USD."""
+    reports = (account.position(name) for name in session.desks)
+    return session.ledger.equity({r.market: r.mark_price for r in reports if r is not None})
+
+
+async def compare_account(session: Session, orders: OrderManager, account: AccountStream) -> None:
+    """Look the account up and compare; fetch missing fills, and halt while positions do not agree.
+
+    Events under way make the two differ for a moment, so it takes several looks to call it a difference.
+
+    Raises
+    ------
+    VenueError
+        If the exchange does not answer; what was known stays.
+    """
+    for attempt in range(_TRIES):
+        await account.refresh()
+        if positions_agree(session, account):
+            session.resume_all(Reason.DESYNCHRONISED)
+            session.resume_all(Reason.STREAM_LOST)
+            return
+        if attempt == _TRIES // 2:
+            for report in await session.gateway.fills(session.clock.now_ns() - _LOOK_BACK_NS):
+                orders.on_fill(report)
+        await asyncio.sleep(_PAUSE_S)
+    session.halt_all(Reason.DESYNCHRONISED, "positions differ from the exchange's")
+
+
+async def settle_books(session: Session, account: AccountStream) -> bool:
+    """Fetch what is missing until our equity equals the exchange's; whether it does."""
+    for _ in range(_TRIES):
+        try:
+            session.expect_funding()
+            await session.fetch_funding()
+            await account.refresh()
+        except VenueError as error:
+            session.journal.note("not_settled", {"why": str(error)})
+        else:
+            balance = account.balance
+            if balance is not None and equity_at_their_marks(session, account) == balance.equity:
+                return True
+        await asyncio.sleep(_PAUSE_S)
+    return False

@@ -1,0 +1,250 @@
+"""What one session trades with: desks, books, limits and the account, put together once.
+
+The strategy runs the tasks; this is the state that they share, and whatever concerns all markets together.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import fields
+from decimal import Decimal
+from typing import Final
+
+from market_maker.account_stream import AccountStream
+from market_maker.clock import Clock
+from market_maker.config import Config
+from market_maker.config_sections import SessionSettings
+from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
+from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, Portfolio
+from market_maker.gateway import FillReport, Gateway, PositionReport
+from market_maker.instrument import Instrument
+from market_maker.ledger import Ledger, OpeningPosition
+from market_maker.market_desk import MarketDesk
+from market_maker.metrics import Percentiles
+from market_maker.order_manager import OrderManager
+from market_maker.orderbook_manager import BookSettings
+from market_maker.reprice_pipeline import Params
+from market_maker.risk_manager import RiskManager, RiskSettings
+from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
+from market_maker.summary import Quotes, UptimeTracker
+from market_maker.trade_journal import TradeJournal
+
+_CANDLES: Final = 20
+_NS_PER_US: Final = 1_000
+Limits = tuple[int, int]
+
+
+class Session:
+    """State of one run over all its markets.
+
+    Attributes
+    ----------
+    start_equity : Decimal
+        The account's equity at the beginning, USD.
+    limits : dict
+        (long, short) position limits in force by market, lots.
+    reducing : bool
+        Only reducing orders are wanted any more.
+    quoted_until_ns : int
+        When quoting ended; 0 while it goes on.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        config: Config,
+        clock: Clock,
+        journal: TradeJournal,
+        desks: Mapping[str, MarketDesk],
+        ledger: Ledger,
+    ) -> None:
+        self.gateway = gateway
+        self.config = config
+        self.clock = clock
+        self.journal = journal
+        self.desks = desks
+        self.ledger = ledger
+        self.risk = RiskManager(config.of(RiskSettings))
+        self.uptime = {name: UptimeTracker(clock.now_ns()) for name in desks}
+        self.decision_us = {name: Percentiles() for name in desks}
+        self.started_ns = clock.now_ns()
+        self.start_equity = ledger.equity()
+        self.limits: dict[str, Limits] = dict.fromkeys(desks, (0, 0))
+        self.events = dict.fromkeys(desks, 0)
+        self.requests: dict[str, Counter[Action]] = {name: Counter() for name in desks}
+        self.rejected = dict.fromkeys(desks, 0)
+        self._builders = {
+            name: MarketRiskBuilder(desk.instrument, config.of(RiskSettings, name))
+            for name, desk in desks.items()
+        }
+        self.reducing = False
+        self.quoted_until_ns = 0
+        self._approved_limits: dict[SlotId, Limits] = {}
+        self._funding_due = True
+        self._funding_since_ns = self.started_ns
+
+    def portfolio(self, orders: OrderManager, account: AccountStream) -> Portfolio:
+        """Positions, worst-case orders and money as they are now."""
+        markets = {}
+        for name, desk in self.desks.items():
+            position = account.position(name)
+            markets[name] = self._builders[name].build(
+                desk.mark,
+                self.ledger.position_lots(name),
+                orders.exposure(name),
+                position.liquidation_price if position else None,
+            )
+        balance = account.balance
+        return Portfolio(markets, account_view(balance) if balance else None)
+
+    def refresh_limits(self, orders: OrderManager, account: AccountStream) -> None:
+        """Write positions and the limits in force into the desks; a halted account may only reduce."""
+        portfolio = self.portfolio(orders, account)
+        halted = Reason.STOPPING if self.reducing else self.risk.halt_reason
+        for name, desk in self.desks.items():
+            limits = (0, 0) if halted else self.risk.limits_in_force(name, portfolio)
+            self.limits[name] = limits
+            desk.limit_reason = halted or Reason.POSITION_LIMIT
+            desk.set_account(self.ledger.position_lots(name), limits)
+
+    def decide(self, desk: MarketDesk, slot: SlotId) -> Decision:
+        """Ask a desk about a slot, and take the time."""
+        begun_ns = self.clock.perf_ns()
+        decision = desk.decide(slot, self.clock.now_ns())
+        self.decision_us[desk.name].add((self.clock.perf_ns() - begun_ns) / _NS_PER_US)
+        return decision
+
+    def note_approved(self, slot: SlotId, decision: Decision) -> None:
+        """Count a request, and remember the limits under which it goes out: its fills are judged by them."""
+        self.requests[slot.market][decision.action] += 1
+        self._approved_limits[slot] = self.limits[slot.market]
+
+    def note_quotes(self, desk: MarketDesk, orders: OrderManager) -> None:
+        """Account for the time that the sides of a market are quoted, or why they are not."""
+        quotes = Quotes(
+            desk.is_quoted(Side.BUY, orders),
+            desk.is_quoted(Side.SELL, orders),
+            desk.side_reason(Side.BUY),
+            desk.side_reason(Side.SELL),
+            desk.measured_regime == Regime.EXTREME,
+        )
+        self.uptime[desk.name].update(self.clock.now_ns(), quotes)
+
+    def on_mid(self, desk: MarketDesk, now_ns: int) -> None:
+        """Book the mid of a market's new book."""
+        self.events[desk.name] += 1
+        self.ledger.on_mid(desk.name, desk.mid2_ticks, now_ns)
+
+    def book_fill(self, desk: MarketDesk, slot: SlotId | None, report: FillReport) -> None:
+        """Book one of our fills, once."""
+        # Before any book there is no mid: the fill then counts as made at the mid.
+        mid2_ticks = desk.mid2_ticks or 2 * report.fill.price_ticks
+        now, then = self.limits[desk.name], self._approved_limits.get(slot, (0, 0)) if slot else (0, 0)
+        limits = (max(now[0], then[0]), max(now[1], then[1]))
+        if self.ledger.book_fill(report, mid2_ticks, limits):
+            self.journal.fill(report, mid2_ticks)
+
+    def watch_equity(self) -> None:
+        """Tell the risk manager the equity; day loss and drawdown leave only reducing orders."""
+        before = self.risk.halt_reason
+        reason = self.risk.on_equity(pusd_down(self.ledger.equity()), self.clock.now_ns())
+        if reason and reason != before:
+            self.journal.halt("", reason, f"equity {self.ledger.equity()} USD")
+
+    def halt_all(self, reason: Reason, detail: str) -> None:
+        """Pull the quotes of all markets for a reason."""
+        for desk in self.desks.values():
+            self.halt(desk, reason, detail)
+
+    def halt(self, desk: MarketDesk, reason: Reason, detail: str) -> None:
+        """Pull the quotes of one market for a reason."""
+        if desk.halts.put(reason, in_force=True):
+            self.journal.halt(desk.name, reason, detail)
+
+    def resume_all(self, reason: Reason) -> None:
+        """Lift a reason in all markets."""
+        for desk in self.desks.values():
+            desk.halts.put(reason, in_force=False)
+
+    def limit_usd(self, market: str) -> Decimal:
+        """Position limit of a market by the settings and the exchange, at its mark, USD."""
+        desk, rules = self.desks[market], self._builders[market].rules
+        limit = Decimal(rules.max_position_pusd) / PUSD_PER_USD
+        if desk.mark is None or rules.max_position_lots == NO_LIMIT:
+            return limit
+        return min(limit, desk.instrument.size(rules.max_position_lots) * desk.mark)
+
+    def is_flat(self) -> bool:
+        """Whether no market has a position."""
+        return not any(self.ledger.position_lots(name) for name in self.desks)
+
+    def is_healthy(self) -> bool:
+        """Whether at least one market may be quoted: only then is the dead man's switch fed."""
+        return any(not desk.halts.gravest for desk in self.desks.values())
+
+    def expect_funding(self) -> None:
+        """A funding rate was published: there may be a payment to fetch."""
+        self._funding_due = True
+
+    async def fetch_funding(self) -> None:
+        """Book the funding payments since the last look, if there may be any."""
+        if not self._funding_due:
+            return
+        self._funding_due = False
+        asked_ns = self.clock.now_ns()
+        for payment in await self.gateway.funding_payments(self._funding_since_ns):
+            if payment.market in self.desks and self.ledger.book_funding(payment):
+                self.journal.funding(payment)
+        # The exchange stamps a payment up to a second late: look that far back again.
+        self._funding_since_ns = asked_ns - 10 * NS_PER_S
+
+
+def strategy_params(config: Config, market: str) -> Params:
+    """Strategy settings of one market, from the sections of the same names."""
+    sections = config.params(market)
+    return Params(**{f.name: sections[f.name] for f in fields(Params) if f.name in sections})
+
+
+async def open_session(gateway: Gateway, config: Config, clock: Clock, journal: TradeJournal) -> Session:
+    """Ask the exchange for markets, fees, past prices, positions and balance, and set everything up.
+
+    Raises
+    ------
+    VenueError
+        If a market does not exist, or the exchange does not answer.
+    """
+    instruments = await gateway.instruments(config.of(SessionSettings).markets)
+    desks = {name: await _open_desk(gateway, config, instrument) for name, instrument in instruments.items()}
+    positions = {report.market: report for report in await gateway.positions()}
+    balance = await gateway.balance()
+    ledger = Ledger(instruments, balance.equity, _opening(positions, instruments))
+    session = Session(gateway, config, clock, journal, desks, ledger)
+    session.risk.on_equity(pusd_down(balance.equity), clock.now_ns())
+    journal.session_start(instruments, config.as_dict())
+    return session
+
+
+async def _open_desk(gateway: Gateway, config: Config, instrument: Instrument) -> MarketDesk:
+    name, settings = instrument.name, config.of(SessionSettings)
+    desk = MarketDesk(
+        instrument,
+        await gateway.fees(name),
+        strategy_params(config, name),
+        config.of(BookSettings, name),
+        config.of(RiskSettings, name).mark_price_band,
+        settings.assumed_latency_s,
+    )
+    if settings.warm_from_candles:
+        desk.seed(await gateway.candles(name, _CANDLES))
+    return desk
+
+
+def _opening(
+    positions: Mapping[str, PositionReport], instruments: Mapping[str, Instrument]
+) -> dict[str, OpeningPosition]:
+    """Positions that were there before us, at the mark: no mid is known yet."""
+    opening = {}
+    for name, report in positions.items():
+        if name in instruments:
+            mid2_ticks = 2 * instruments[name].ticks_down(report.mark_price)
+            opening[name] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
+    return opening

@@ -1,0 +1,101 @@
+"""What a session shows: its status while it runs, and its summary at the end."""
+
+import os
+from decimal import Decimal
+from pathlib import Path
+
+from market_maker.config_sections import SessionSettings
+from market_maker.domain import Action, OrderState, SlotId
+from market_maker.market_desk import MarketDesk
+from market_maker.order_manager import OrderManager
+from market_maker.session import Session
+from market_maker.status import MarketStatus, QuoteStatus, Status
+from market_maker.summary import FillSummary, InventorySummary, OrderCounts, RunSummary
+
+_MS_PER_S = 1_000.0
+_CENT = Decimal("0.01")
+
+
+def _cents(amount: Decimal) -> str:
+    return f"{amount.quantize(_CENT):,}"
+
+
+def _quote(desk: MarketDesk, orders: OrderManager, slot: SlotId) -> QuoteStatus:
+    order, reason = orders.slot_order(slot), desk.reasons[slot].name
+    if order is None or order.state not in (OrderState.LIVE, OrderState.PENDING_CANCEL):
+        state = "NONE" if order is None else order.state.name
+        return QuoteStatus(slot.side.name, slot.level, "", "", state, reason)
+    price, size = desk.instrument.price(order.price_ticks), desk.instrument.size(order.remaining_lots)
+    return QuoteStatus(slot.side.name, slot.level, f"{price:f}", f"{size:f}", order.state.name, reason)
+
+
+def _market(session: Session, orders: OrderManager, desk: MarketDesk) -> MarketStatus:
+    name, ledger, instrument = desk.name, session.ledger, desk.instrument
+    direction, strength = desk.trend()
+    counts, halt = ledger.counts(name), desk.halts.gravest
+    return MarketStatus(
+        market=name,
+        regime=desk.measured_regime.name,
+        trend=direction.name,
+        trend_strength=strength,
+        sigma_bps=desk.sigma_bps,
+        mid=f"{instrument.tick * desk.mid2_ticks / 2:f}",
+        position=f"{instrument.size(ledger.position_lots(name)):f}",
+        position_usd=_cents(ledger.inventory_usd(name)),
+        fills=counts.buys + counts.sells,
+        pnl_usd=_cents(ledger.attribution(name).total),
+        latency_ms=desk.latency_s * _MS_PER_S,
+        halt=halt.name if halt else "",
+        quotes=[_quote(desk, orders, slot) for slot in desk.slots],
+    )
+
+
+def status_of(session: Session, orders: OrderManager, state: str, journal: Path) -> Status:
+    """What the session does now."""
+    settings = session.config.of(SessionSettings)
+    equity = session.ledger.equity()
+    return Status(
+        pid=os.getpid(),
+        state=state,
+        profile=settings.profile,
+        venue=settings.network.value,
+        started_ns=session.started_ns,
+        updated_ns=session.clock.now_ns(),
+        equity_usd=_cents(equity),
+        pnl_usd=_cents(equity - session.start_equity),
+        journal=str(journal),
+        markets=[_market(session, orders, desk) for desk in session.desks.values()],
+    )
+
+
+def summary_of(session: Session, orders: OrderManager, fill_model: str) -> list[RunSummary]:
+    """How the session went, a run for each market. `fill_model` says how orders were filled."""
+    return [_run(session, orders, name, fill_model) for name in session.desks]
+
+
+def _run(session: Session, orders: OrderManager, name: str, fill_model: str) -> RunSummary:
+    ledger, counts, requests = session.ledger, session.ledger.counts(name), session.requests[name]
+    profile, times = session.config.of(SessionSettings).profile, session.decision_us[name]
+    return RunSummary(
+        name=profile,
+        market=name,
+        profile=profile,
+        fill_model=fill_model,
+        uptime=session.uptime[name].report(session.quoted_until_ns or session.clock.now_ns()),
+        pnl=ledger.attribution(name),
+        events=session.events[name],
+        orders=OrderCounts(
+            requests[Action.PLACE], requests[Action.REPLACE], requests[Action.CANCEL], session.rejected[name]
+        ),
+        fills=FillSummary(counts.buys, counts.sells, ledger.maker_share(name), ledger.volume_usd(name)),
+        inventory=InventorySummary(
+            max_abs=ledger.max_abs_inventory_usd(name),
+            limit=session.limit_usd(name),
+            end=ledger.inventory_usd(name),
+            limit_breaches=counts.limit_breaches,
+        ),
+        markouts_bps=ledger.markouts_bps(name),
+        decision_p50_us=times.p50,
+        decision_p99_us=times.p99,
+        open_orders_at_end=len(orders.working((name,))),
+    )

@@ -1,0 +1,389 @@
+"""The orchestrator: a task for each market and level, one for the account, and an end that leaves nothing open.
+
+It decides nothing. Events go to the desks, desks hand decisions out, the risk manager approves them, the order
+manager carries them out. Whatever ends a session (the time, a signal, a failure) takes one way out: latch,
+cancel, verify, say what is left.
+"""
+
+import asyncio
+import signal
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Iterable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from market_maker.account_stream import AccountStream
+from market_maker.clock import Clock, Entropy
+from market_maker.config import Config
+from market_maker.config_sections import CircuitBreakerSettings, SessionSettings
+from market_maker.domain import NS_PER_S, Action, BookUpdate, Decision, OrderState, Reason, SlotId, Trade
+from market_maker.gateway import (
+    CredentialsRefused,
+    FillReport,
+    FundingRate,
+    Gateway,
+    MarketEvent,
+    MarkPrice,
+    OrderReport,
+    StreamLost,
+    VenueError,
+)
+from market_maker.market_desk import MarketDesk
+from market_maker.order_manager import OrderManager
+from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSettings
+from market_maker.risk_manager import Approved, Refused
+from market_maker.reconciliation import compare_account, equity_at_their_marks, settle_books
+from market_maker.session import Session, open_session
+from market_maker.shutdown import flatten_position, leave_nothing_open, reduce_position
+from market_maker.startup import DeadMansSwitch, recover_orders
+from market_maker.trade_journal import TradeJournal
+
+_TICK_S: Final = 0.25
+_KEEP_S: Final = 1.0
+_BENIGN: Final = frozenset({POST_ONLY_FAILED, "RATE_LIMITED", "NOT_SENT", "NOT_FOUND"})
+
+
+class Stop:
+    """The wish to end the session, from wherever it comes; asked for twice it also hurries."""
+
+    def __init__(self) -> None:
+        self.why = ""
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def ask(self, why: str) -> None:
+        """Ask for the end; a second call only hurries it: no position is reduced then."""
+        if self.asked.is_set():
+            self.hurried.set()
+        self.why = self.why or why
+        self.asked.set()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Ask when SIGINT or SIGTERM comes, for as long as this lasts."""
+        loop = asyncio.get_running_loop()
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        with suppress(NotImplementedError):
+            for number in wanted:
+                loop.add_signal_handler(number, self.ask, number.name)
+        try:
+            yield
+        finally:
+            with suppress(NotImplementedError):
+                for number in wanted:
+                    loop.remove_signal_handler(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended: why, our orders that may still be open, and the strategy, if it came to be."""
+
+    why: str
+    remaining: tuple[str, ...]
+    strategy: "MarketMakerStrategy | None"
+
+
+class MarketMakerStrategy:
+    """Runs a session's tasks.
+
+    Parameters
+    ----------
+    session : Session
+        Desks, books and limits.
+    entropy : Entropy
+        Source of order ids and nonces.
+    stop : Stop
+        Who asks for the end.
+    """
+
+    def __init__(self, session: Session, entropy: Entropy, stop: Stop) -> None:
+        config = session.config
+        self.session = session
+        self.orders = OrderManager(
+            session.gateway,
+            session.clock,
+            entropy,
+            config.of(OrderSettings),
+            OrderObservers(self._on_fill, self._on_level_freed, self._on_post_only_rejected),
+        )
+        self.account = AccountStream(session.gateway, self)
+        self.stop = stop
+        self._clock: Clock = session.clock
+        self._settings = config.of(SessionSettings)
+        self._breaker = config.of(CircuitBreakerSettings)
+        self._switch = DeadMansSwitch(session)
+        self._failures: deque[int] = deque()
+        self._wakes = {slot: asyncio.Event() for desk in session.desks.values() for slot in desk.slots}
+        self._account_lost = asyncio.Event()
+        self.books_agree = False
+        self.equity_at_end = session.start_equity
+
+    @classmethod
+    async def run(
+        cls,
+        gateway: Gateway,
+        config: Config,
+        clock: Clock,
+        entropy: Entropy,
+        journal: TradeJournal,
+        seconds: float | None,
+        started: "Callable[[MarketMakerStrategy], None]",
+    ) -> Outcome:
+        """Trade until the time is up, a signal comes or something fails for good.
+
+        Parameters
+        ----------
+        seconds : float or None
+            How long to quote; None: until stopped.
+        started : callable
+            Told of the strategy as soon as it exists, for the live view.
+
+        Raises
+        ------
+        VenueError
+            If the exchange refuses us for good; our orders have been cancelled, as far as it lets us.
+        ForeignOrdersFound
+            If the account has orders of others and the settings do not let them stay.
+        """
+        stop = Stop()
+        with stop.on_signals():
+            opening = asyncio.ensure_future(open_session(gateway, config, clock, journal))
+            asked = asyncio.ensure_future(stop.asked.wait())
+            await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            if not opening.done():
+                opening.cancel()
+                return Outcome(stop.why, (), None)
+            strategy = cls(opening.result(), entropy, stop)
+            started(strategy)
+            remaining = await strategy._live(seconds)
+        return Outcome(stop.why or "time is up", remaining, strategy)
+
+    async def _live(self, seconds: float | None) -> tuple[str, ...]:
+        """Quote, then leave nothing open; what remains open all the same."""
+        session = self.session
+        feeds = [asyncio.ensure_future(self.account.run())]
+        feeds += [asyncio.ensure_future(self._market_task(desk)) for desk in session.desks.values()]
+        levels: list[asyncio.Future[None]] = []
+        try:
+            await recover_orders(session, self.orders)
+            await self.account.refresh()
+            await self._switch.feed()
+            levels = [asyncio.ensure_future(task) for task in self._quoting_tasks()]
+            await self._until_the_end([*feeds, *levels], seconds)
+            await reduce_position(session, self.stop.hurried)
+        finally:
+            session.quoted_until_ns = self._clock.now_ns()
+            session.halt_all(Reason.STOPPING, self.stop.why)
+            await _end(levels)
+            remaining = await leave_nothing_open(session, self.orders)
+            if not self.stop.hurried.is_set():
+                await flatten_position(session, self.orders, self.account)
+            self.books_agree = await settle_books(session, self.account)
+            self.equity_at_end = equity_at_their_marks(session, self.account)
+            if not remaining:
+                await self._switch.disarm()
+            await _end(feeds)
+            session.ledger.close(self._clock.now_ns())
+        return remaining
+
+    def _quoting_tasks(self) -> Iterator[Coroutine[None, None, None]]:
+        for slot in self._wakes:
+            yield self._level_task(slot)
+        yield self._timer_task()
+        yield self._keeper_task()
+        yield self._position_refresh_task()
+        yield self._circuit_breaker_task()
+
+    async def _until_the_end(self, tasks: list[asyncio.Future[None]], seconds: float | None) -> None:
+        """Wait for the time, the wish to stop, or the first task that fails; its error is raised."""
+        asked = asyncio.ensure_future(self.stop.asked.wait())
+        try:
+            waiting: list[asyncio.Future[Any]] = [asked, *tasks]
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+        for task in tasks:
+            if task.done():
+                task.result()
+
+    async def _market_task(self, desk: MarketDesk) -> None:
+        """Hear one market and wake its levels."""
+        async for event in self.session.gateway.market_events(desk.name):
+            now_ns = self._clock.now_ns()
+            if isinstance(event, BookUpdate):
+                if desk.on_book(event, now_ns):
+                    self.session.on_mid(desk, now_ns)
+            else:
+                self._on_other_event(desk, event, now_ns)
+            self._wake(desk)
+
+    def _on_other_event(self, desk: MarketDesk, event: MarketEvent, now_ns: int) -> None:
+        match event:
+            case Trade():
+                desk.on_trade(event, now_ns)
+            case MarkPrice():
+                desk.on_mark(event.price, now_ns)
+                self.session.ledger.on_mark(desk.name, event.price)
+                self.session.refresh_limits(self.orders, self.account)
+            case FundingRate():
+                self.session.expect_funding()
+            case StreamLost():
+                desk.book.lose_trust()
+                self.session.journal.halt(desk.name, Reason.STREAM_LOST, event.why)
+
+    async def _level_task(self, slot: SlotId) -> None:
+        """Decide about one slot whenever something moved, and carry the decision out."""
+        desk, wake = self.session.desks[slot.market], self._wakes[slot]
+        while True:
+            await wake.wait()
+            wake.clear()
+            decision = self.session.decide(desk, slot)
+            if decision.action == Action.KEEP or self._clock.now_ns() < self.orders.rate_limited_until_ns:
+                continue
+            approved = self._approve(desk, slot, decision)
+            if approved is None:
+                continue
+            desk.sent(slot, self._clock.now_ns())
+            sending = self.orders.apply(slot, approved)
+            # The reservation is made: the other levels must see it before they decide.
+            self._refresh(desk)
+            await sending
+            self._refresh(desk)
+
+    def _approve(self, desk: MarketDesk, slot: SlotId, decision: Decision) -> Approved | None:
+        """Ask the risk manager; a refused replacement becomes the cancel of the old order."""
+        session = self.session
+        portfolio = session.portfolio(self.orders, self.account)
+        verdict = session.risk.approve(slot, decision, portfolio, self._clock.now_ns())
+        if isinstance(verdict, Approved):
+            session.journal.decision(slot, decision)
+            session.note_approved(slot, decision)
+            return verdict
+        desk.reasons[slot] = verdict.reason
+        session.journal.refused(slot, verdict.reason)
+        return verdict.instead
+
+    def _refresh(self, desk: MarketDesk) -> None:
+        """Write what is known of a market's orders where decisions read it, and wake its levels."""
+        desk.write_slots(self.orders, self._clock.now_ns())
+        self.session.note_quotes(desk, self.orders)
+        self._wake(desk)
+
+    def _wake(self, desk: MarketDesk) -> None:
+        for slot in desk.slots:
+            self._wakes[slot].set()
+
+    def on_order_report(self, report: OrderReport) -> None:
+        """One of the account's orders changed."""
+        desk = self.session.desks.get(report.market)
+        if desk is None:
+            return
+        slot_was_new = self._pending_slot(desk, report)
+        self.session.journal.order_report(report)
+        self.orders.on_order_report(report)
+        if slot_was_new is not None and report.state in (OrderState.LIVE, OrderState.FILLED):
+            slot, placed_ns = slot_was_new
+            desk.on_latency((self._clock.now_ns() - placed_ns) / NS_PER_S)
+            desk.on_post_only(slot, self._clock.now_ns(), rejected=False)
+        self._refresh(desk)
+
+    def _pending_slot(self, desk: MarketDesk, report: OrderReport) -> tuple[SlotId, int] | None:
+        for slot in desk.slots:
+            order = self.orders.slot_order(slot)
+            if order is not None and order.external_id == report.external_id:
+                return (slot, order.placed_ns) if order.state == OrderState.PENDING_NEW else None
+        return None
+
+    def on_fill_report(self, report: FillReport) -> None:
+        """One of the account's orders matched."""
+        self.orders.on_fill(report)
+
+    def on_account_changed(self) -> None:
+        """Positions or balance were heard anew."""
+        self.session.refresh_limits(self.orders, self.account)
+
+    def on_account_lost(self, why: str) -> None:
+        """Pull the quotes until the account has been looked up again."""
+        self.session.halt_all(Reason.STREAM_LOST, why)
+        self._account_lost.set()
+
+    def _on_fill(self, slot: SlotId | None, report: FillReport) -> None:
+        """Book a fill and tell everyone whom it concerns."""
+        desk = self.session.desks.get(report.fill.market)
+        if desk is None:
+            return
+        self.session.book_fill(desk, slot, report)
+        self.session.refresh_limits(self.orders, self.account)
+        self._refresh(desk)
+
+    def _on_level_freed(self, slot: SlotId, state: OrderState, reason: str) -> None:
+        """Count what failed, and let the slot decide anew."""
+        desk = self.session.desks.get(slot.market)
+        if state == OrderState.REJECTED and reason not in _BENIGN:
+            self._failures.append(self._clock.now_ns())
+        if desk is not None:
+            self.session.rejected[slot.market] += state == OrderState.REJECTED
+            self._refresh(desk)
+
+    def _on_post_only_rejected(self, slot: SlotId) -> None:
+        desk = self.session.desks.get(slot.market)
+        if desk is not None:
+            desk.on_post_only(slot, self._clock.now_ns(), rejected=True)
+
+    async def _timer_task(self) -> None:
+        """Wake every level now and then: age, staleness and holds pass without an event."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            for desk in self.session.desks.values():
+                self._refresh(desk)
+
+    async def _keeper_task(self) -> None:
+        """Every second: settle overdue orders, watch equity, feed the dead man's switch, fetch funding."""
+        while True:
+            await asyncio.sleep(_KEEP_S)
+            self.session.watch_equity()
+            try:
+                await self.orders.reconcile()
+                if self.session.is_healthy():
+                    await self._switch.feed()
+                await self.session.fetch_funding()
+            except CredentialsRefused:
+                raise
+            except VenueError as error:
+                self.session.journal.note("not_kept", {"why": str(error)})
+
+    async def _position_refresh_task(self) -> None:
+        """Compare our books with the exchange's now and then, and at once after the stream was lost."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.position_refresh_s):
+                    await self._account_lost.wait()
+            self._account_lost.clear()
+            try:
+                await compare_account(self.session, self.orders, self.account)
+            except VenueError as error:
+                self.session.journal.note("not_compared", {"why": str(error)})
+                await asyncio.sleep(_KEEP_S)
+
+    async def _circuit_breaker_task(self) -> None:
+        """Halt after repeated failures, and try again after the cooldown."""
+        settings = self._breaker
+        while True:
+            await asyncio.sleep(_TICK_S)
+            horizon_ns = self._clock.now_ns() - round(settings.breaker_window_s * NS_PER_S)
+            while self._failures and self._failures[0] < horizon_ns:
+                self._failures.popleft()
+            if len(self._failures) >= settings.breaker_max_failures:
+                self.session.halt_all(Reason.CIRCUIT_BREAKER, f"{len(self._failures)} failures")
+                self._failures.clear()
+                await asyncio.sleep(settings.breaker_cooldown_s)
+                self.session.resume_all(Reason.CIRCUIT_BREAKER)
+
+
+async def _end(tasks: Iterable[asyncio.Future[None]]) -> None:
+    """Cancel tasks and wait until they are gone."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
