@@ -192,6 +192,11 @@ def test_a_bad_override_says_what_was_expected_and_what_was_found(override, mess
             '[markets."A".session]\nnetwork = "testnet"',
             "network: expected one value for all markets, was one for A",
         ),
+        ("[markets]\nETH-USD = 1", '{}: expected a table [markets."ETH-USD".section], was 1'),
+        (
+            "[lean]\nlean_levelz = 1",
+            "lean_levelz: no such setting (from {} [lean]); did you mean lean_levels?",
+        ),
         ("[lean", "{}: expected TOML, but "),
         (
             '[credentials]\napi_key = "k"',
@@ -312,6 +317,15 @@ def test_every_setting_has_a_meaning_and_a_lower_case_name():
     assert [
         name for name, setting in SCHEMA.settings.items() if not setting.meaning or name != name.lower()
     ] == []
+
+
+def test_a_sections_own_check_is_reported_with_the_origin():
+    with pytest.raises(ConfigError, match=r"metrics_port: expected 1 to 65535, was 0 \(from --set\)"):
+        load_config(["metrics_port=0"])
+    with pytest.raises(
+        ConfigError, match="vol_regime_calm_bps from default, vol_regime_elevated_bps from --set"
+    ):
+        load_config(["vol_regime_elevated_bps=3"])
 
 
 def test_the_rules_name_settings_that_exist():

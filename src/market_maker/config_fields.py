@@ -113,9 +113,7 @@ class Setting:
 
     def _prepared(self, raw: object) -> object:
         if self.type is Secret:
-            if not isinstance(raw, str):
-                raise ValueError(self.expected)
-            return Secret(raw)
+            return Secret(str(raw))
         if isinstance(raw, str):
             return self._from_text(raw.strip())
         # Pydantic would take true for 1, and a number for the member of an enum that has this value.

@@ -148,7 +148,9 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
 
 
 def _report(error: Exception) -> ExitCode:
-    Console(stderr=True).print(Text("mm: ", style="bold red").append(Text(_message(error), style="default")))
+    Console(stderr=True).print(
+        Text("mm: ", style="bold red").append(Text(_message(error), style="default")), soft_wrap=True
+    )
     return next(code for kind, code in _known_errors().items() if isinstance(error, kind))
 
 
