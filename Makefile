@@ -17,7 +17,7 @@ empty :=
 space := $(empty) $(empty)
 PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 # Runs the kernels once, so that they are compiled into the cache before anybody waits for them.
-WARM := $(BIN)/mm demo --seconds 1 --speed max --json
+WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
 .PHONY: help setup demo test test-pure check bench docs lock clean
@@ -90,6 +90,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 
 $(VENV)/.warm: $(VENV)/.installed $(shell find src -name '*.py')
 	$(WARM) > /dev/null
+	@rm -rf $(VENV)/warm-journal
 	@touch $@
 
 $(VENV)/.uv: | $(BIN)/python
