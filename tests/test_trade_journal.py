@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import stat
 import threading
 from decimal import Decimal
@@ -19,7 +20,6 @@ from market_maker.trade_journal import (
     JournalCorrupt,
     JournalFiles,
     JournalSettings,
-    MemoryTarget,
     ThreadSink,
     TradeJournal,
     latest_journal,
@@ -45,6 +45,20 @@ class StoppedClock:
 
     def perf_ns(self):
         return self.now
+
+
+class MemoryTarget:
+    def __init__(self):
+        self.data = bytearray()
+
+    def write(self, data):
+        self.data += data
+
+    def flush(self):
+        pass
+
+    def close(self):
+        pass
 
 
 class FullDisk:
@@ -186,11 +200,22 @@ def test_rotation_by_size_and_by_day(tmp_path):
     assert parts == [["a"], ["b"], ["c"], ["d"]]
 
 
-def test_latest_session_is_found_by_its_instant(tmp_path):
+def test_latest_session_is_the_one_written_last(tmp_path):
     assert latest_journal(tmp_path) == []
-    for name, now_ns in (("zz", DAY_NS), ("aa", 2 * DAY_NS)):
-        JournalFiles(name, settings(tmp_path), StoppedClock(now_ns)).close()
-    assert [path.name[:2] for path in latest_journal(tmp_path)] == ["aa"]
+    for name, now_ns, written_s in (("aa", 2 * DAY_NS, 1), ("zz", DAY_NS, 3), ("bb", DAY_NS, 2)):
+        files = JournalFiles(name, settings(tmp_path), StoppedClock(now_ns))
+        files.close()
+        os.utime(files.path, (written_s, written_s))
+    assert [path.name[:2] for path in latest_journal(tmp_path)] == ["zz"]
+
+
+def test_sessions_of_one_instant_have_files_of_their_own(tmp_path):
+    first = JournalFiles("mm", settings(tmp_path), StoppedClock(DAY_NS))
+    first.close()
+    second = JournalFiles("mm", settings(tmp_path), StoppedClock(DAY_NS))
+    second.close()
+    assert first.path.name == "mm-19700102T000000.000000-0000.jsonl"
+    assert second.path.name == "mm-19700102T000000.000001-0000.jsonl"
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):

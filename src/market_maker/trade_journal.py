@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -51,7 +51,7 @@ class JournalCorrupt(ValueError):
 
 
 class Target(Protocol):
-    """Where the bytes of a journal end: files, or a buffer in a test or simulation (`io.BytesIO`)."""
+    """Where the bytes of a journal end: files, or memory in a simulation or a test."""
 
     def write(self, data: bytes, /) -> object:
         """Append whole lines."""
@@ -81,10 +81,10 @@ class JournalFiles:
         self._folder = Path(settings.journal_dir)
         self._max_bytes = settings.journal_max_bytes
         self._clock = clock
-        started = datetime.fromtimestamp(clock.now_ns() / NS_PER_S, UTC)
-        self._stem = f"{name}-{started:%Y%m%dT%H%M%S.%f}"
+        self._name = name
         self._part = 0
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._stem = self._free_stem()
         self._open()
 
     @property
@@ -114,28 +114,23 @@ class JournalFiles:
             self.flush()
             self._file.close()
 
+    def _free_stem(self) -> str:
+        # Sessions in virtual time all begin at one instant: the next free microsecond tells them apart.
+        started = datetime.fromtimestamp(self._clock.now_ns() / NS_PER_S, UTC)
+        while True:
+            stem = f"{self._name}-{started:%Y%m%dT%H%M%S.%f}"
+            if not self._path_of(stem, 0).exists():
+                return stem
+            started += timedelta(microseconds=1)
+
+    def _path_of(self, stem: str, part: int) -> Path:
+        return self._folder / f"{stem}-{part:04d}{_SUFFIX}"
+
     def _open(self) -> None:
-        self._path = self._folder / f"{self._stem}-{self._part:04d}{_SUFFIX}"
+        self._path = self._path_of(self._stem, self._part)
         self._file = os.fdopen(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
         self._written = 0
         self._day = self._clock.now_ns() // _NS_PER_DAY
-
-
-class MemoryTarget:
-    """Keeps the journal in memory: for virtual time, where its bytes are compared, and for tests."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def write(self, data: bytes) -> None:
-        """Append whole lines."""
-        self.data += data
-
-    def flush(self) -> None:
-        """Nothing is behind."""
-
-    def close(self) -> None:
-        """The bytes stay."""
 
 
 class Sink(Protocol):
@@ -389,11 +384,15 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def latest_journal(folder: Path) -> list[Path]:
-    """Files of the latest session in a folder, in order; empty where there is none."""
-    files = sorted((_session(path), path) for path in folder.glob(f"*-*-*{_SUFFIX}"))
-    return [path for session, path in files if session == files[-1][0]]
+    """Files, in order, of the session that was written last; empty where there is none."""
+    written: dict[str, int] = {}
+    files = sorted(folder.glob(f"*-*-*{_SUFFIX}"))
+    for path in files:
+        session = _session(path)
+        written[session] = max(written.get(session, 0), path.stat().st_mtime_ns)
+    latest = max(written, key=lambda session: (written[session], session), default="")
+    return [path for path in files if _session(path) == latest]
 
 
-def _session(path: Path) -> tuple[str, str]:
-    name, instant, _ = path.stem.rsplit("-", 2)
-    return instant, name
+def _session(path: Path) -> str:
+    return path.stem.rpartition("-")[0]
