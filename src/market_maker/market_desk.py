@@ -255,7 +255,7 @@ class MarketDesk:
         mid = self.mid2_ticks / 2
         spread = self.latest.ask_ticks - self.latest.bid_ticks
         sigma_ticks = self.sigma_bps / BPS * mid
-        level_lots = self._plain_lots()
+        level_lots = self.level_lots()
         return any(
             order.state in _RESTING
             and order.order.side == side
@@ -267,6 +267,28 @@ class MarketDesk:
         """Why a side is not quoted: the reason of its nearest level."""
         return next(reason for slot, reason in self.reasons.items() if slot.side == side)
 
-    def _plain_lots(self) -> int:
+    def level_lots(self) -> int:
+        """Plain size of the nearest level at the mid, lots."""
         params = self._params[0]
         return pricing_engine.level_lots(params.quote, params.market, 0, self.mid2_ticks / 2)
+
+
+def warm_up() -> None:
+    """Compile every kernel that a desk calls, or load it from the cache, before a frame waits for it."""
+    step = Decimal("0.01")
+    instrument = Instrument("WARM-UP", step, step, step)
+    desk = MarketDesk(instrument, Fees(Decimal(0), Decimal(0)), pipeline.Params(), BookSettings(), 0.05, 0.1)
+    update = BookUpdate(
+        "WARM-UP", is_snapshot=True, bids=[(9_999, 9)], asks=[(10_001, 9)], seq=1, venue_ns=1, recv_ns=1
+    )
+    desk.seed([Candle(0, *(Decimal(price),) * 4) for price in (100, 101, 100)])
+    desk.on_mark(Decimal(100), 1)
+    desk.on_book(update, 1)
+    desk.on_trade(Trade("WARM-UP", 1, Side.BUY, 10_001, 1, 1, 1), 1)
+    desk.trend()
+    slot = desk.slots[0]
+    desk.decide(slot, 1)
+    desk.on_post_only(slot, 1, rejected=True)
+    desk.on_post_only(slot, 1, rejected=False)
+    desk.measured_regime.value  # noqa: B018  (compiles a kernel)
+    desk.level_lots()

@@ -5,12 +5,12 @@ The strategy runs the tasks; this is the state that they share, and whatever con
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Final
 
 from market_maker.account_stream import AccountStream
-from market_maker.clock import Clock
+from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
 from market_maker.config_sections import SessionSettings
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
@@ -18,7 +18,7 @@ from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, Portfolio
 from market_maker.gateway import FillReport, Gateway, PositionReport
 from market_maker.instrument import Instrument
 from market_maker.ledger import Ledger, OpeningPosition
-from market_maker.market_desk import MarketDesk
+from market_maker.market_desk import MarketDesk, warm_up
 from market_maker.metrics import Percentiles
 from market_maker.order_manager import OrderManager
 from market_maker.orderbook_manager import BookSettings
@@ -31,6 +31,17 @@ from market_maker.trade_journal import TradeJournal
 _CANDLES: Final = 20
 _NS_PER_US: Final = 1_000
 Limits = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """All that a session needs from outside: the exchange, settings, time, randomness, a journal."""
+
+    gateway: Gateway
+    config: Config
+    clock: Clock
+    entropy: Entropy
+    journal: TradeJournal
 
 
 class Session:
@@ -48,19 +59,12 @@ class Session:
         When quoting ended; 0 while it goes on.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        config: Config,
-        clock: Clock,
-        journal: TradeJournal,
-        desks: Mapping[str, MarketDesk],
-        ledger: Ledger,
-    ) -> None:
-        self.gateway = gateway
+    def __init__(self, surroundings: Surroundings, desks: Mapping[str, MarketDesk], ledger: Ledger) -> None:
+        config, clock = surroundings.config, surroundings.clock
+        self.gateway = surroundings.gateway
         self.config = config
         self.clock = clock
-        self.journal = journal
+        self.journal = surroundings.journal
         self.desks = desks
         self.ledger = ledger
         self.risk = RiskManager(config.of(RiskSettings))
@@ -204,7 +208,7 @@ def strategy_params(config: Config, market: str) -> Params:
     return Params(**{f.name: sections[f.name] for f in fields(Params) if f.name in sections})
 
 
-async def open_session(gateway: Gateway, config: Config, clock: Clock, journal: TradeJournal) -> Session:
+async def open_session(surroundings: Surroundings) -> Session:
     """Ask the exchange for markets, fees, past prices, positions and balance, and set everything up.
 
     Raises
@@ -212,14 +216,16 @@ async def open_session(gateway: Gateway, config: Config, clock: Clock, journal: 
     VenueError
         If a market does not exist, or the exchange does not answer.
     """
+    gateway, config = surroundings.gateway, surroundings.config
+    warm_up()
     instruments = await gateway.instruments(config.of(SessionSettings).markets)
     desks = {name: await _open_desk(gateway, config, instrument) for name, instrument in instruments.items()}
     positions = {report.market: report for report in await gateway.positions()}
     balance = await gateway.balance()
     ledger = Ledger(instruments, balance.equity, _opening(positions, instruments))
-    session = Session(gateway, config, clock, journal, desks, ledger)
-    session.risk.on_equity(pusd_down(balance.equity), clock.now_ns())
-    journal.session_start(instruments, config.as_dict())
+    session = Session(surroundings, desks, ledger)
+    session.risk.on_equity(pusd_down(balance.equity), surroundings.clock.now_ns())
+    session.journal.session_start(instruments, config.as_dict())
     return session
 
 

@@ -4,6 +4,7 @@ import os
 from decimal import Decimal
 from pathlib import Path
 
+from market_maker.clock import SystemClock
 from market_maker.config_sections import SessionSettings
 from market_maker.domain import Action, OrderState, SlotId
 from market_maker.market_desk import MarketDesk
@@ -61,6 +62,7 @@ def status_of(session: Session, orders: OrderManager, state: str, journal: Path)
         venue=settings.network.value,
         started_ns=session.started_ns,
         updated_ns=session.clock.now_ns(),
+        written_ns=SystemClock().now_ns(),
         equity_usd=_cents(equity),
         pnl_usd=_cents(equity - session.start_equity),
         journal=str(journal),

@@ -1,6 +1,7 @@
 """The way out: what becomes of the position, and then no order open, verified with the exchange."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from market_maker.account_stream import AccountStream
@@ -34,8 +35,11 @@ async def reduce_position(session: Session, hurried: asyncio.Event) -> None:
         return
     session.reducing = True
     deadline_ns = session.clock.now_ns() + round(settings.stop_reduce_s * NS_PER_S)
-    while session.clock.now_ns() < deadline_ns and not (hurried.is_set() or session.is_flat()):
-        await asyncio.sleep(_STEP_S)
+    while session.clock.now_ns() < deadline_ns and not session.is_flat():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STEP_S):
+                await hurried.wait()
+                return
 
 
 async def flatten_position(session: Session, orders: OrderManager, account: AccountStream) -> None:

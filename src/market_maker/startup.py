@@ -26,8 +26,8 @@ async def recover_orders(session: Session, orders: OrderManager) -> None:
     if recovered.foreign and session.config.of(SessionSettings).foreign_orders is ForeignOrders.REFUSE:
         names = ", ".join(report.external_id or str(report.order_id) for report in recovered.foreign[:5])
         msg = (
-            f"expected a sub-account of our own, found {len(recovered.foreign)} open orders of others ({names});"
-            " cancel them, or let them stay with --set foreign_orders=leave"
+            f"expected a sub-account of our own, found {len(recovered.foreign)} open orders of others"
+            f" ({names}); cancel them, or let them stay with --set foreign_orders=leave"
         )
         raise ForeignOrdersFound(msg)
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 FILE_NAME = "status.json"
+STOPPED = "STOPPED"
 
 
 class QuoteStatus(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class MarketStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole process at one instant (ns since the epoch)."""
+    """The whole process at one instant: of the market's time, and of the machine's (`written_ns`)."""
 
     pid: int
     state: str
@@ -53,6 +54,7 @@ class Status(msgspec.Struct, frozen=True):
     venue: str
     started_ns: int
     updated_ns: int
+    written_ns: int
     equity_usd: str
     pnl_usd: str
     journal: str
@@ -93,6 +95,19 @@ def read_status(folder: Path) -> Status:
     except (msgspec.DecodeError, OSError) as error:
         msg = f"expected a status file at {path}, but it can not be read: {error}"
         raise StatusError(msg) from error
+
+
+def is_running(status: Status) -> bool:
+    """Whether the process that wrote a status is alive and has not ended its session."""
+    if status.state == STOPPED:
+        return False
+    try:
+        os.kill(status.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 _REGIME_STYLE = {"CALM": "cyan", "NORMAL": "green", "ELEVATED": "yellow", "EXTREME": "bold red"}

@@ -1,28 +1,26 @@
-"""The orchestrator: a task for each market and level, one for the account, and an end that leaves nothing open.
+"""The orchestrator: a task for each market and level, one for the account, an end that leaves nothing open.
 
-It decides nothing. Events go to the desks, desks hand decisions out, the risk manager approves them, the order
-manager carries them out. Whatever ends a session (the time, a signal, a failure) takes one way out: latch,
-cancel, verify, say what is left.
+It decides nothing. Events go to the desks, desks hand decisions out, the risk manager approves them, the
+order manager carries them out. Whatever ends a session (the time, a signal, a failure) takes one way out:
+latch, cancel, verify, say what is left.
 """
 
 import asyncio
 import signal
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from market_maker.account_stream import AccountStream
 from market_maker.clock import Clock, Entropy
-from market_maker.config import Config
 from market_maker.config_sections import CircuitBreakerSettings, SessionSettings
 from market_maker.domain import NS_PER_S, Action, BookUpdate, Decision, OrderState, Reason, SlotId, Trade
 from market_maker.gateway import (
     CredentialsRefused,
     FillReport,
     FundingRate,
-    Gateway,
     MarketEvent,
     MarkPrice,
     OrderReport,
@@ -31,17 +29,15 @@ from market_maker.gateway import (
 )
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
-from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSettings
-from market_maker.risk_manager import Approved, Refused
+from market_maker.order_records import OrderObservers, OrderSettings
 from market_maker.reconciliation import compare_account, equity_at_their_marks, settle_books
-from market_maker.session import Session, open_session
+from market_maker.risk_manager import Approved
+from market_maker.session import Session, Surroundings, open_session
 from market_maker.shutdown import flatten_position, leave_nothing_open, reduce_position
 from market_maker.startup import DeadMansSwitch, recover_orders
-from market_maker.trade_journal import TradeJournal
 
 _TICK_S: Final = 0.25
 _KEEP_S: Final = 1.0
-_BENIGN: Final = frozenset({POST_ONLY_FAILED, "RATE_LIMITED", "NOT_SENT", "NOT_FOUND"})
 
 
 class Stop:
@@ -105,7 +101,9 @@ class MarketMakerStrategy:
             session.clock,
             entropy,
             config.of(OrderSettings),
-            OrderObservers(self._on_fill, self._on_level_freed, self._on_post_only_rejected),
+            OrderObservers(
+                self._on_fill, self._on_level_freed, self._on_post_only_rejected, self._on_rejected
+            ),
         )
         self.account = AccountStream(session.gateway, self)
         self.stop = stop
@@ -122,11 +120,7 @@ class MarketMakerStrategy:
     @classmethod
     async def run(
         cls,
-        gateway: Gateway,
-        config: Config,
-        clock: Clock,
-        entropy: Entropy,
-        journal: TradeJournal,
+        surroundings: Surroundings,
         seconds: float | None,
         started: "Callable[[MarketMakerStrategy], None]",
     ) -> Outcome:
@@ -148,14 +142,14 @@ class MarketMakerStrategy:
         """
         stop = Stop()
         with stop.on_signals():
-            opening = asyncio.ensure_future(open_session(gateway, config, clock, journal))
+            opening = asyncio.ensure_future(open_session(surroundings))
             asked = asyncio.ensure_future(stop.asked.wait())
             await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
             if not opening.done():
                 opening.cancel()
                 return Outcome(stop.why, (), None)
-            strategy = cls(opening.result(), entropy, stop)
+            strategy = cls(opening.result(), surroundings.entropy, stop)
             started(strategy)
             remaining = await strategy._live(seconds)
         return Outcome(stop.why or "time is up", remaining, strategy)
@@ -318,14 +312,17 @@ class MarketMakerStrategy:
         self.session.refresh_limits(self.orders, self.account)
         self._refresh(desk)
 
-    def _on_level_freed(self, slot: SlotId, state: OrderState, reason: str) -> None:
-        """Count what failed, and let the slot decide anew."""
+    def _on_level_freed(self, slot: SlotId, _state: OrderState, _reason: str) -> None:
+        """Let the slot decide anew."""
         desk = self.session.desks.get(slot.market)
-        if state == OrderState.REJECTED and reason not in _BENIGN:
-            self._failures.append(self._clock.now_ns())
         if desk is not None:
-            self.session.rejected[slot.market] += state == OrderState.REJECTED
             self._refresh(desk)
+
+    def _on_rejected(self, slot: SlotId, reason: str) -> None:
+        """Count what the exchange refused; post-only rejections are none of these."""
+        self._failures.append(self._clock.now_ns())
+        self.session.rejected[slot.market] += 1
+        self.session.journal.note("rejected", {"market": slot.market, "reason": reason})
 
     def _on_post_only_rejected(self, slot: SlotId) -> None:
         desk = self.session.desks.get(slot.market)

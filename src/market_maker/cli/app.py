@@ -135,6 +135,9 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
     from market_maker.gateway import VenueError
     from market_maker.instrument import InstrumentError
     from market_maker.recordings.events import RecordingError
+    from market_maker.startup import ForeignOrdersFound
+    from market_maker.status import StatusError
+    from market_maker.trade_journal import JournalCorrupt
 
     return {
         ConfigError: ExitCode.USAGE,
@@ -142,7 +145,10 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
         UnknownMarket: ExitCode.EXCHANGE,
         VenueError: ExitCode.EXCHANGE,
         InstrumentError: ExitCode.EXCHANGE,
+        ForeignOrdersFound: ExitCode.EXCHANGE,
         RecordingError: ExitCode.DATA,
+        StatusError: ExitCode.DATA,
+        JournalCorrupt: ExitCode.DATA,
         OSError: ExitCode.DATA,
     }
 
@@ -168,8 +174,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(args=[word for word in given if word != DEBUG_FLAG], prog_name="mm")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
     except tuple(_known_errors()) as error:
         if DEBUG_FLAG in given:
             raise

@@ -1,15 +1,13 @@
 """`mm demo`: the market maker on the exchange inside, on a generated or a recorded market."""
 
-import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from market_maker.cli.app import (
     ConfigOption,
-    ExitCode,
     JsonOption,
     ProfileOption,
     SetOption,
@@ -17,25 +15,9 @@ from market_maker.cli.app import (
     examples,
     load_settings,
 )
-
-if TYPE_CHECKING:
-    from market_maker.cli.host import Play
-    from market_maker.config import Config
+from market_maker.cli.play import play_and_report, speed_of
 
 _MARKETS = "BTC-USD,ETH-USD,WIF-USD"
-
-
-def _speed(text: str) -> float:
-    if text == "max":
-        return 0.0
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = -1.0
-    if not 0.0 < speed <= 100_000.0:
-        msg = f"expected max or a number above 0, was {text!r}"
-        raise typer.BadParameter(msg)
-    return speed
 
 
 @app.command(
@@ -79,7 +61,7 @@ def demo(
         seconds=seconds,
         scenario=scenario,
         seed=seed,
-        speed=_speed(speed),
+        speed=speed_of(speed),
         recording=recording,
         offset_s=offset,
         deposit=Decimal(str(deposit)),
@@ -88,12 +70,3 @@ def demo(
     chosen = tuple(market) if market else markets_of(play, _MARKETS.split(","))
     overrides = [f"markets={','.join(chosen)}", *(settings or ())]
     raise typer.Exit(play_and_report(load_settings(config, overrides, profile), play, as_json=as_json))
-
-
-def play_and_report(config: "Config", play: "Play", *, as_json: bool) -> ExitCode:
-    """Run a session on the exchange inside, and print its summary and where the journal is."""
-    from market_maker.cli.host import run_inside
-    from market_maker.cli.report import print_report
-
-    played = run_inside(config, play, show=not as_json and sys.stderr.isatty())
-    return print_report(played, as_json=as_json)

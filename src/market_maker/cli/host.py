@@ -30,6 +30,7 @@ from market_maker.emulator.scenarios import build_flows, instruments
 from market_maker.exchanges.in_process import InProcessGateway, InProcessVenue
 from market_maker.faultsim.virtual_loop import VirtualTimeLoop
 from market_maker.instrument import Instrument
+from market_maker.session import Surroundings
 from market_maker.session_report import status_of, summary_of
 from market_maker.status import status_view, write_status
 from market_maker.strategy import MarketMakerStrategy, Outcome
@@ -127,10 +128,8 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
     venue.start()
     try:
         gateway = InProcessGateway(venue, account_id)
-        entropy = Entropy(play.seed)
-        outcome = await MarketMakerStrategy.run(
-            gateway, config, clock, entropy, journal, play.seconds, view.begin
-        )
+        surroundings = Surroundings(gateway, config, clock, Entropy(play.seed), journal)
+        outcome = await MarketMakerStrategy.run(surroundings, play.seconds, view.begin)
         runs = _runs(outcome, config)
         journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
         view.end(outcome)

@@ -1,4 +1,4 @@
-"""The end of a session on the exchange inside: its summary, what the exchange's own books say, the journal."""
+"""The end of a session on the exchange inside: its summary, what the exchange's books say, the journal."""
 
 import msgspec
 from rich.console import Console
@@ -51,7 +51,8 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
     lines = [f"Ended: {played.outcome.why}. Open orders at the exchange: {account['open_orders']}."]
     verdict = "equal, to the last digit" if strategy.books_agree else "DIFFERENT"
     lines.append(
-        f"Equity: ours {account['ledger_equity_usd']}, the exchange's {account['exchange_equity_usd']}: {verdict}."
+        f"Equity: ours {account['ledger_equity_usd']},"
+        f" the exchange's {account['exchange_equity_usd']}: {verdict}."
     )
     if played.outcome.remaining:
         lines.append(f"May still be open: {', '.join(played.outcome.remaining)}")
