@@ -52,6 +52,7 @@ from market_maker.instrument import Instrument
 _LOOKUP_S: Final = 0.04
 _HTTP_OK: Final = 200
 K = TypeVar("K")
+T = TypeVar("T")
 Frames = asyncio.Queue[tuple[str, bytes] | None]
 
 
@@ -183,8 +184,9 @@ class InProcessGateway:
 
     async def instruments(self, markets: Sequence[str]) -> dict[str, Instrument]:
         """Trading rules of the named markets; of all where none is named."""
-        body = await self._look_up(self._queries.instruments)
-        listed = replies.decode_markets(body, self.unknown)
+        listed = await self._look_up(
+            self._queries.instruments, lambda body: replies.decode_markets(body, self.unknown)
+        )
         missing = [market for market in markets if market not in listed]
         if missing:
             msg = f"expected a market of {', '.join(sorted(listed))}, was {', '.join(missing)}"
@@ -194,13 +196,14 @@ class InProcessGateway:
 
     async def fees(self, market: str) -> Fees:
         """Fee rates of the account in a market."""
-        body = await self._look_up(lambda: self._queries.fees(self._account_id))
-        return replies.decode_fees(body)[market]
+        rates = await self._look_up(lambda: self._queries.fees(self._account_id), replies.decode_fees)
+        return rates[market]
 
     async def candles(self, market: str, count: int) -> list[Candle]:
         """Return the last closed one-minute bars, oldest first."""
-        body = await self._look_up(lambda: self._queries.candles(market, count, self._now_ns()))
-        return replies.decode_candles(body)
+        return await self._look_up(
+            lambda: self._queries.candles(market, count, self._now_ns()), replies.decode_candles
+        )
 
     async def place(self, order: NewOrder) -> Accepted:
         """Send an order, or the atomic replacement of another."""
@@ -236,33 +239,41 @@ class InProcessGateway:
 
     async def open_orders(self) -> list[OrderReport]:
         """Every order of the account that rests."""
-        body = await self._look_up(lambda: self._queries.open_orders(self._account_id))
-        return replies.decode_orders(body, self._instruments, self.unknown)
+        return await self._look_up(lambda: self._queries.open_orders(self._account_id), self._orders)
 
     async def order(self, external_id: str) -> OrderReport | None:
         """Look one order up."""
-        body = await self._look_up(lambda: self._queries.order_by_external_id(self._account_id, external_id))
-        return replies.decode_order(body, self._instruments, self.unknown)
+        found = await self._look_up(
+            lambda: self._queries.order_by_external_id(self._account_id, external_id), self._orders
+        )
+        return found[0] if found else None
 
     async def fills(self, since_ns: int) -> list[FillReport]:
         """Matches of the account since an instant, oldest first."""
-        body = await self._look_up(lambda: self._queries.trades(self._account_id, since_ns))
-        return replies.decode_fills(body, self._instruments, self._now_ns(), self.unknown)
+        return await self._look_up(
+            lambda: self._queries.trades(self._account_id, since_ns),
+            lambda body: replies.decode_fills(body, self._instruments, self._now_ns(), self.unknown),
+        )
 
     async def positions(self) -> list[PositionReport]:
         """Positions of the account, those that are not flat."""
-        body = await self._look_up(lambda: self._queries.positions(self._account_id))
-        return replies.decode_positions(body, self._instruments, self.unknown)
+        return await self._look_up(
+            lambda: self._queries.positions(self._account_id),
+            lambda body: replies.decode_positions(body, self._instruments, self.unknown),
+        )
 
     async def balance(self) -> BalanceReport:
         """The account's money."""
-        body = await self._look_up(lambda: self._queries.balance(self._account_id, self._now_ns()))
-        return replies.decode_balance(body)
+        return await self._look_up(
+            lambda: self._queries.balance(self._account_id, self._now_ns()), replies.decode_balance
+        )
 
     async def funding_payments(self, since_ns: int) -> list[FundingPayment]:
         """Funding booked since an instant, oldest first."""
-        body = await self._look_up(lambda: self._queries.funding_payments(self._account_id, since_ns))
-        return replies.decode_funding_payments(body, self._instruments)
+        return await self._look_up(
+            lambda: self._queries.funding_payments(self._account_id, since_ns),
+            lambda body: replies.decode_funding_payments(body, self._instruments),
+        )
 
     async def market_events(self, market: str) -> AsyncIterator[MarketEvent]:
         """Book, trades, mark and funding of one market; a corrupt frame resubscribes."""
@@ -318,9 +329,15 @@ class InProcessGateway:
             raise venue_error(reply.http_status, reply.frame)
         return reply
 
-    async def _look_up(self, query: Callable[[], bytes]) -> bytes:
+    def _orders(self, body: bytes) -> list[OrderReport]:
+        return replies.decode_orders(body, self._instruments, self.unknown)
+
+    async def _look_up(self, query: Callable[[], bytes], decode: Callable[[bytes], T]) -> T:
         await asyncio.sleep(_LOOKUP_S)
         if not self._venue.exchange.admit(self._account_id, self._now_ns()):
             msg = "429: too many requests this minute"
             raise RateLimited(msg)
-        return query()
+        try:
+            return decode(query())
+        except CorruptFrame as error:
+            raise OutcomeUnknown(str(error)) from error

@@ -123,7 +123,6 @@ class _Accepted(msgspec.Struct, rename="camel"):
 
 _read_raw_list = data_reader(list[msgspec.Raw], "a list of markets")
 _read_orders = data_reader(list[WireOrder], "a list of orders")
-_read_order = data_reader(WireOrder, "an order")
 _read_fills = data_reader(list[WireFill], "a list of trades")
 _read_positions = data_reader(list[WirePosition], "a list of positions")
 _read_balance = data_reader(WireBalance, "a balance")
@@ -216,13 +215,6 @@ def decode_orders(body: bytes, instruments: Instruments, unknown: Unknown) -> li
     """
     wires = (wire for wire in _read_orders(body) if wire.market in instruments)
     return [order_report(wire, instruments[wire.market], unknown) for wire in wires]
-
-
-def decode_order(body: bytes, instruments: Instruments, unknown: Unknown) -> OrderReport | None:
-    """Return one order looked up by its id, None where it is of a market that was not given."""
-    wire = _read_order(body)
-    instrument = instruments.get(wire.market)
-    return None if instrument is None else order_report(wire, instrument, unknown)
 
 
 def decode_fills(body: bytes, instruments: Instruments, recv_ns: int, unknown: Unknown) -> list[FillReport]:
