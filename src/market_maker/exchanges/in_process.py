@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, TypeVar
 
 from market_maker.clock import Clock
-from market_maker.domain import NS_PER_S, NewOrder
+from market_maker.domain import NS_PER_S, BookUpdate, NewOrder
 from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.requests import (
     CancelRequest,
@@ -51,6 +51,7 @@ from market_maker.instrument import Instrument
 
 _LOOKUP_S: Final = 0.04
 _HTTP_OK: Final = 200
+_CLOSED: Final = "the exchange inside was closed"
 K = TypeVar("K")
 T = TypeVar("T")
 Frames = asyncio.Queue[tuple[str, bytes] | None]
@@ -89,7 +90,7 @@ class InProcessVenue:
             self._timer.cancel()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(OutcomeUnknown("the exchange inside was closed"))
+                future.set_exception(OutcomeUnknown(_CLOSED))
         for queue in (*self._market_queues.values(), *self._account_queues.values()):
             queue.put_nowait(None)
 
@@ -101,9 +102,7 @@ class InProcessVenue:
         OutcomeUnknown
             If the venue is closed.
         """
-        if self._closed:
-            msg = "the exchange inside was closed"
-            raise OutcomeUnknown(msg)
+        self.check_open()
         ticket = self.exchange.submit(account_id, request, self.clock.now_ns())
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting[ticket] = future
@@ -115,17 +114,37 @@ class InProcessVenue:
 
     def market_frames(self, market: str) -> Frames:
         """Subscribe to a market; an earlier subscription ends."""
-        queue = _renew(self._market_queues, market)
+        queue = self._renew(self._market_queues, market)
         self.exchange.subscribe_market(market)
         self._arm()
         return queue
 
     def account_frames(self, account_id: int) -> Frames:
         """Subscribe to an account; an earlier subscription ends."""
-        queue = _renew(self._account_queues, account_id)
+        queue = self._renew(self._account_queues, account_id)
         self.exchange.subscribe_account(account_id)
         self._arm()
         return queue
+
+    def check_open(self) -> None:
+        """Fail where the venue is closed.
+
+        Raises
+        ------
+        OutcomeUnknown
+            If it is.
+        """
+        if self._closed:
+            raise OutcomeUnknown(_CLOSED)
+
+    def _renew(self, queues: dict[K, Frames], key: K) -> Frames:
+        old = queues.get(key)
+        if old is not None:
+            old.put_nowait(None)
+        queues[key] = asyncio.Queue()
+        if self._closed:
+            queues[key].put_nowait(None)
+        return queues[key]
 
     def _arm(self) -> None:
         due_ns = self.exchange.next_due_ns()
@@ -161,14 +180,6 @@ class InProcessVenue:
             queue.put_nowait((output.kind, output.frame))
 
 
-def _renew(queues: dict[K, Frames], key: K) -> Frames:
-    old = queues.get(key)
-    if old is not None:
-        old.put_nowait(None)
-    queues[key] = asyncio.Queue()
-    return queues[key]
-
-
 class InProcessGateway:
     """One account of the exchange inside, as a `Gateway`.
 
@@ -196,18 +207,20 @@ class InProcessGateway:
 
     async def fees(self, market: str) -> Fees:
         """Fee rates of the account in a market."""
+        self._instrument(market)
         rates = await self._look_up(lambda: self._queries.fees(self._account_id), replies.decode_fees)
         return rates[market]
 
     async def candles(self, market: str, count: int) -> list[Candle]:
         """Return the last closed one-minute bars, oldest first."""
+        self._instrument(market)
         return await self._look_up(
             lambda: self._queries.candles(market, count, self._now_ns()), replies.decode_candles
         )
 
     async def place(self, order: NewOrder) -> Accepted:
         """Send an order, or the atomic replacement of another."""
-        instrument = self._instruments[order.market]
+        instrument = self._instrument(order.market)
         reply = await self._send(
             OrderRequest(
                 market=order.market,
@@ -223,7 +236,7 @@ class InProcessGateway:
                 cancel_id=order.replaces,
             )
         )
-        return replies.decode_accepted(reply.frame)
+        return _decoded(replies.decode_accepted, reply.frame)
 
     async def cancel(self, market: str, external_id: str) -> None:
         """Ask for the cancel of one order."""
@@ -250,10 +263,11 @@ class InProcessGateway:
 
     async def fills(self, since_ns: int) -> list[FillReport]:
         """Matches of the account since an instant, oldest first."""
-        return await self._look_up(
+        newest_first = await self._look_up(
             lambda: self._queries.trades(self._account_id, since_ns),
             lambda body: replies.decode_fills(body, self._instruments, self._now_ns(), self.unknown),
         )
+        return newest_first[::-1]
 
     async def positions(self) -> list[PositionReport]:
         """Positions of the account, those that are not flat."""
@@ -276,13 +290,17 @@ class InProcessGateway:
         )
 
     async def market_events(self, market: str) -> AsyncIterator[MarketEvent]:
-        """Book, trades, mark and funding of one market; a corrupt frame resubscribes."""
-        instrument = self._instruments[market]
+        """Book, trades, mark and funding of one market; a gap of the book or a corrupt frame resubscribes."""
+        instrument = self._instrument(market)
         while True:
             queue = self._venue.market_frames(market)
+            expected = 1
             try:
                 while (item := await queue.get()) is not None:
                     for event in self._market_event(instrument, *item):
+                        if isinstance(event, BookUpdate):
+                            _check_turn("book", event.seq, expected)
+                            expected += 1
                         yield event
                 return
             except CorruptFrame as error:
@@ -305,9 +323,7 @@ class InProcessGateway:
             try:
                 while (item := await queue.get()) is not None:
                     frame = decode_account(item[1], self._instruments, self._now_ns())
-                    if frame.seq != expected:
-                        msg = f"expected account frame {expected}, was {frame.seq}"
-                        raise CorruptFrame(msg)
+                    _check_turn("account", frame.seq, expected)
                     expected += 1
                     self.unknown.update(frame.unknown)
                     for event in frame.events:
@@ -323,6 +339,12 @@ class InProcessGateway:
     def _now_ns(self) -> int:
         return self._venue.clock.now_ns()
 
+    def _instrument(self, market: str) -> Instrument:
+        if market not in self._instruments:
+            msg = f"expected a market of {', '.join(sorted(self._instruments))}, was {market}"
+            raise MarketNotFound(msg, 1001)
+        return self._instruments[market]
+
     async def _send(self, request: Request) -> Reply:
         reply = await self._venue.send(self._account_id, request)
         if reply.http_status != _HTTP_OK:
@@ -334,10 +356,21 @@ class InProcessGateway:
 
     async def _look_up(self, query: Callable[[], bytes], decode: Callable[[bytes], T]) -> T:
         await asyncio.sleep(_LOOKUP_S)
+        self._venue.check_open()
         if not self._venue.exchange.admit(self._account_id, self._now_ns()):
             msg = "429: too many requests this minute"
             raise RateLimited(msg)
-        try:
-            return decode(query())
-        except CorruptFrame as error:
-            raise OutcomeUnknown(str(error)) from error
+        return _decoded(decode, query())
+
+
+def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    try:
+        return decode(body)
+    except CorruptFrame as error:
+        raise OutcomeUnknown(str(error)) from error
+
+
+def _check_turn(kind: str, seq: int, expected: int) -> None:
+    if seq != expected:
+        msg = f"expected {kind} frame {expected}, was {seq}"
+        raise CorruptFrame(msg)
