@@ -402,8 +402,8 @@ def test_a_slot_that_backs_off_waits_but_keeps_and_shrinks_what_it_has():
         (resting(lots=PLAIN_LOTS // 3), ("REPLACE", "SIZE_CHANGED")),
         (resting(lots=PLAIN_LOTS // 3, age_s=0.5), ("KEEP", "MIN_REPRICE_INTERVAL")),
         (resting(lots=PLAIN_LOTS * 2), ("REPLACE", "SIZE_CHANGED")),
-        (resting(age_s=299.0), ("KEEP", "WITHIN_TOLERANCE")),
-        (resting(age_s=300.0), ("REPLACE", "AGE_EXCEEDED")),
+        (resting(age_s=119.0), ("KEEP", "WITHIN_TOLERANCE")),
+        (resting(age_s=120.0), ("REPLACE", "AGE_EXCEEDED")),
     ],
 )
 def test_a_resting_order_moves_only_where_that_is_worth_it(slot, expected):
@@ -436,7 +436,7 @@ def test_the_bench_asks_the_same_questions():
     put_in_regime(made, Regime.NORMAL)
     assert not made.needs_reprice(ACCOUNT, resting(), NOW)
     assert made.needs_reprice(ACCOUNT, resting(price=WANTED_BID - 50), NOW)
-    assert [made.age_exceeded(resting(age_s=age), NOW) for age in (299.0, 301.0)] == [False, True]
+    assert [made.age_exceeded(resting(age_s=age), NOW) for age in (119.0, 121.0)] == [False, True]
 
 
 # --- properties

@@ -95,6 +95,8 @@ RULES: Final[Mapping[str, Range | Text]] = {
 ORDERED: Final[Sequence[Order]] = (
     Order("min_offset_bps", "max_offset_bps"),
     Order("min_reprice_interval_s", "max_order_age_s"),
+    # An order is renewed before the exchange ends it; in CALM it may be twice as old.
+    Order("max_order_age_s", "order_expiry_s"),
     Order("level_size_usd", "max_order_notional_usd", zero_is_none=True),
 )
 

@@ -31,7 +31,7 @@ class OrderSettings:
     """How orders are named, how long they live, and how long anything of theirs is waited for."""
 
     order_id_prefix: str = "mm"  # letters, digits and _; tells this bot's orders from all others
-    order_expiry_s: float = 90.0  # the exchange ends an order by itself after this
+    order_expiry_s: float = 300.0  # the exchange ends an order by itself after this
     order_request_timeout_s: float = 5.0  # a request without reply by then has an unknown outcome
     order_pending_timeout_s: float = 5.0  # a pending state that lasts longer is looked up
     order_lookup_interval_s: float = 1.0  # between two look-ups of one order

@@ -42,7 +42,7 @@ class RiskSettings:
     stress_move: float = 0.1  # fraction by which every market moves against the worst case
     max_stress_loss_usd: float = 3_000.0  # loss under that move
     mark_price_band: float = 0.03  # how far a buy may lie above, a sell below the mark
-    max_orders_per_s: float = 20.0  # places and replaces; also the size of a burst
+    max_orders_per_s: float = 10.0  # places and replaces; also the size of a burst; Extended: 16.6 with all
     max_day_loss_usd: float = 1_000.0  # since 00:00 UTC
     max_drawdown_usd: float = 1_000.0  # from the peak of equity
 

@@ -234,7 +234,10 @@ class MarketMakerStrategy:
             await wake.wait()
             wake.clear()
             decision = self.session.decide(desk, slot)
-            if decision.action == Action.KEEP or self._clock.now_ns() < self.orders.rate_limited_until_ns:
+            if decision.action == Action.KEEP:
+                continue
+            if self._clock.now_ns() < self.orders.rate_limited_until_ns:
+                desk.reasons[slot] = Reason.RATE_LIMITED
                 continue
             approved = self._approve(desk, slot, decision)
             if approved is None:
