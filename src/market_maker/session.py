@@ -118,12 +118,15 @@ class Session:
         return decision
 
     def note_approved(self, slot: SlotId, decision: Decision) -> None:
-        """Count a request, and remember the limits under which it goes out: its fills are judged by them."""
+        """Count a request; an order's fills are judged by the limits under which it goes out."""
         self.requests[slot.market][decision.action] += 1
-        self._approved_limits[slot] = self.limits[slot.market]
+        if decision.action != Action.CANCEL:
+            self._approved_limits[slot] = self.limits[slot.market]
 
     def note_quotes(self, desk: MarketDesk, orders: OrderManager) -> None:
         """Account for the time that the sides of a market are quoted, or why they are not."""
+        if self.quoted_until_ns:
+            return
         quotes = Quotes(
             desk.is_quoted(Side.BUY, orders),
             desk.is_quoted(Side.SELL, orders),
@@ -132,6 +135,10 @@ class Session:
             desk.measured_regime == Regime.EXTREME,
         )
         self.uptime[desk.name].update(self.clock.now_ns(), quotes)
+
+    def end_quoting(self) -> None:
+        """Note that quoting ends now; what becomes of the quotes from here on is no uptime."""
+        self.quoted_until_ns = self.quoted_until_ns or self.clock.now_ns()
 
     def on_mid(self, desk: MarketDesk, now_ns: int) -> None:
         """Book the mid of a market's new book."""

@@ -1,7 +1,9 @@
-"""The way out: what becomes of the position, and then no order open, verified with the exchange."""
+"""The way out: the wish to stop, then no order open, verified with the exchange, then the position."""
 
 import asyncio
-from contextlib import suppress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from market_maker.account_stream import AccountStream
@@ -18,6 +20,37 @@ _STEP_S: Final = 0.25
 _AGGRESSION: Final = 0.0075
 
 
+class Stop:
+    """The wish to end the session, from wherever it comes; asked for twice it also hurries."""
+
+    def __init__(self) -> None:
+        self.why = ""
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def ask(self, why: str) -> None:
+        """Ask for the end; a second call only hurries it: no position is reduced then."""
+        if self.asked.is_set():
+            self.hurried.set()
+        self.why = self.why or why
+        self.asked.set()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Ask when SIGINT or SIGTERM comes, for as long as this lasts."""
+        loop = asyncio.get_running_loop()
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        with suppress(NotImplementedError):
+            for number in wanted:
+                loop.add_signal_handler(number, self.ask, number.name)
+        try:
+            yield
+        finally:
+            with suppress(NotImplementedError):
+                for number in wanted:
+                    loop.remove_signal_handler(number)
+
+
 async def leave_nothing_open(session: Session, orders: OrderManager) -> tuple[str, ...]:
     """Cancel every order of ours and verify it; the external ids of what may be open all the same."""
     try:
@@ -28,35 +61,47 @@ async def leave_nothing_open(session: Session, orders: OrderManager) -> tuple[st
     return tuple(order.external_id for order in remaining)
 
 
-async def reduce_position(session: Session, hurried: asyncio.Event) -> None:
+async def reduce_position(
+    session: Session, orders: OrderManager, account: AccountStream, hurried: asyncio.Event
+) -> None:
     """Rest reducing orders only until flat, the time for it is over, or somebody hurries."""
     settings = session.config.of(SessionSettings)
     if settings.stop_action is not StopAction.REDUCE:
         return
     session.reducing = True
+    session.refresh_limits(orders, account)
     deadline_ns = session.clock.now_ns() + round(settings.stop_reduce_s * NS_PER_S)
-    while session.clock.now_ns() < deadline_ns and not session.is_flat():
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_STEP_S):
-                await hurried.wait()
-                return
+    while session.clock.now_ns() < deadline_ns and not (session.is_flat() or hurried.is_set()):
+        await _step(hurried)
 
 
-async def flatten_position(session: Session, orders: OrderManager, account: AccountStream) -> None:
+async def _step(hurried: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_STEP_S):
+            await hurried.wait()
+
+
+async def flatten_position(
+    session: Session, orders: OrderManager, account: AccountStream, hurried: asyncio.Event
+) -> None:
     """Take what is left of the positions off the market with immediate, reduce-only orders."""
     settings = session.config.of(SessionSettings)
     if settings.stop_action is not StopAction.FLATTEN:
         return
     deadline_ns = session.clock.now_ns() + round(settings.stop_reduce_s * NS_PER_S)
-    while session.clock.now_ns() < deadline_ns and not session.is_flat():
-        for desk in session.desks.values():
-            await _take(session, desk, orders, account)
-        await asyncio.sleep(_STEP_S)
+    while session.clock.now_ns() < deadline_ns and not (session.is_flat() or hurried.is_set()):
+        try:
+            for desk in session.desks.values():
+                await _take(session, desk, orders, account)
+        except VenueError as error:
+            session.journal.note("not_flattened", {"why": str(error)})
+            return
+        await _step(hurried)
 
 
 async def _take(session: Session, desk: MarketDesk, orders: OrderManager, account: AccountStream) -> None:
     lots, book = session.ledger.position_lots(desk.name), desk.latest
-    if lots == 0 or book is None:
+    if lots == 0 or book is None or session.clock.now_ns() < orders.rate_limited_until_ns:
         return
     side, best = (Side.SELL, book.bid_ticks) if lots > 0 else (Side.BUY, book.ask_ticks)
     price_ticks = max(1, round(best * (1 + side * _AGGRESSION)))

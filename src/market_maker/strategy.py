@@ -6,10 +6,9 @@ latch, cancel, verify, say what is left.
 """
 
 import asyncio
-import signal
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,42 +32,11 @@ from market_maker.order_records import OrderObservers, OrderSettings
 from market_maker.reconciliation import compare_account, equity_at_their_marks, settle_books
 from market_maker.risk_manager import Approved
 from market_maker.session import Session, Surroundings, open_session
-from market_maker.shutdown import flatten_position, leave_nothing_open, reduce_position
+from market_maker.shutdown import Stop, flatten_position, leave_nothing_open, reduce_position
 from market_maker.startup import DeadMansSwitch, recover_orders
 
 _TICK_S: Final = 0.25
 _KEEP_S: Final = 1.0
-
-
-class Stop:
-    """The wish to end the session, from wherever it comes; asked for twice it also hurries."""
-
-    def __init__(self) -> None:
-        self.why = ""
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
-
-    def ask(self, why: str) -> None:
-        """Ask for the end; a second call only hurries it: no position is reduced then."""
-        if self.asked.is_set():
-            self.hurried.set()
-        self.why = self.why or why
-        self.asked.set()
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Ask when SIGINT or SIGTERM comes, for as long as this lasts."""
-        loop = asyncio.get_running_loop()
-        wanted = (signal.SIGINT, signal.SIGTERM)
-        with suppress(NotImplementedError):
-            for number in wanted:
-                loop.add_signal_handler(number, self.ask, number.name)
-        try:
-            yield
-        finally:
-            with suppress(NotImplementedError):
-                for number in wanted:
-                    loop.remove_signal_handler(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +110,10 @@ class MarketMakerStrategy:
         """
         stop = Stop()
         with stop.on_signals():
-            opening = asyncio.ensure_future(open_session(surroundings))
-            asked = asyncio.ensure_future(stop.asked.wait())
-            await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
-            asked.cancel()
-            if not opening.done():
-                opening.cancel()
+            session = await _opened(surroundings, stop)
+            if session is None:
                 return Outcome(stop.why, (), None)
-            strategy = cls(opening.result(), surroundings.entropy, stop)
+            strategy = cls(session, surroundings.entropy, stop)
             started(strategy)
             remaining = await strategy._live(seconds)
         return Outcome(stop.why or "time is up", remaining, strategy)
@@ -164,20 +128,34 @@ class MarketMakerStrategy:
             await recover_orders(session, self.orders)
             await self.account.refresh()
             await self._switch.feed()
-            levels = [asyncio.ensure_future(task) for task in self._quoting_tasks()]
-            await self._until_the_end([*feeds, *levels], seconds)
-            await reduce_position(session, self.stop.hurried)
+            if not self.stop.asked.is_set():
+                levels = [asyncio.ensure_future(task) for task in self._quoting_tasks()]
+                await self._until_the_end([*feeds, *levels], seconds)
+                session.end_quoting()
+                await reduce_position(session, self.orders, self.account, self.stop.hurried)
         finally:
-            session.quoted_until_ns = self._clock.now_ns()
-            session.halt_all(Reason.STOPPING, self.stop.why)
+            remaining = await self._wind_up(feeds, levels)
+        return remaining
+
+    async def _wind_up(
+        self, feeds: Sequence[asyncio.Future[None]], levels: Sequence[asyncio.Future[None]]
+    ) -> tuple[str, ...]:
+        """Latch, cancel, verify; then the position, the switch and the books. What may still be open."""
+        session = self.session
+        session.end_quoting()
+        session.halt_all(Reason.STOPPING, self.stop.why)
+        try:
             await _end(levels)
             remaining = await leave_nothing_open(session, self.orders)
-            if not self.stop.hurried.is_set():
-                await flatten_position(session, self.orders, self.account)
-            self.books_agree = await settle_books(session, self.account)
-            self.equity_at_end = equity_at_their_marks(session, self.account)
+            # A session that never quoted was refused, and has no business with the position.
+            if levels:
+                await flatten_position(session, self.orders, self.account, self.stop.hurried)
             if not remaining:
                 await self._switch.disarm()
+            # Last, so that nothing passes at the exchange between this look and whoever compares.
+            self.books_agree = await settle_books(session, self.account)
+            self.equity_at_end = equity_at_their_marks(session, self.account)
+        finally:
             await _end(feeds)
             session.ledger.close(self._clock.now_ns())
         return remaining
@@ -193,14 +171,17 @@ class MarketMakerStrategy:
     async def _until_the_end(self, tasks: list[asyncio.Future[None]], seconds: float | None) -> None:
         """Wait for the time, the wish to stop, or the first task that fails; its error is raised."""
         asked = asyncio.ensure_future(self.stop.asked.wait())
+        waiting: list[asyncio.Future[Any]] = [asked, *tasks]
         try:
-            waiting: list[asyncio.Future[Any]] = [asked, *tasks]
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            asked.cancel()
+            await _end([asked])
         for task in tasks:
             if task.done():
-                task.result()
+                error = task.exception()
+                self.stop.why = self.stop.why or str(error or "a stream of the exchange ended")
+                if error is not None:
+                    raise error
 
     async def _market_task(self, desk: MarketDesk) -> None:
         """Hear one market and wake its levels."""
@@ -234,7 +215,7 @@ class MarketMakerStrategy:
             await wake.wait()
             wake.clear()
             decision = self.session.decide(desk, slot)
-            if decision.action == Action.KEEP:
+            if decision.action == Action.KEEP or self._is_latched(decision):
                 continue
             if self._clock.now_ns() < self.orders.rate_limited_until_ns:
                 desk.reasons[slot] = Reason.RATE_LIMITED
@@ -248,6 +229,11 @@ class MarketMakerStrategy:
             self._refresh(desk)
             await sending
             self._refresh(desk)
+
+    def _is_latched(self, decision: Decision) -> bool:
+        """Whether the wish to stop forbids a decision: from then on orders only go or reduce."""
+        adds = decision.action != Action.CANCEL and not decision.reduce_only
+        return adds and self.stop.asked.is_set()
 
     def _approve(self, desk: MarketDesk, slot: SlotId, decision: Decision) -> Approved | None:
         """Ask the risk manager; a refused replacement becomes the cancel of the old order."""
@@ -382,7 +368,18 @@ class MarketMakerStrategy:
                 self.session.resume_all(Reason.CIRCUIT_BREAKER)
 
 
-async def _end(tasks: Iterable[asyncio.Future[None]]) -> None:
+async def _opened(surroundings: Surroundings, stop: Stop) -> Session | None:
+    """Open a session; None where the wish to stop came first."""
+    opening = asyncio.ensure_future(open_session(surroundings))
+    asked = asyncio.ensure_future(stop.asked.wait())
+    try:
+        await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
+        return None if stop.asked.is_set() else opening.result()
+    finally:
+        await _end([opening, asked])
+
+
+async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait until they are gone."""
     for task in tasks:
         task.cancel()

@@ -1,0 +1,200 @@
+"""However and whenever a session is stopped: nothing open at the exchange, and the outcome says why."""
+
+import asyncio
+import signal
+
+import pytest
+from inside import BTC, Inside, assert_sound, in_virtual_time, rules
+
+from market_maker.domain import Side
+from market_maker.emulator.rules import Delay, Mode
+from market_maker.gateway import OutcomeUnknown
+
+SLOW = Delay(base_ms=300.0, tail_ms=400.0)
+
+
+def stop_at(at_s, *, times=1, seconds=20.0, scenario="flat", exchange_rules=None, settings=()):
+    """A session that gets SIGINT at an instant, maybe twice."""
+
+    async def main():
+        inside = Inside(scenario, exchange_rules=exchange_rules)
+        later = asyncio.get_running_loop().call_later
+        asking = [later(at_s + 0.07 * n, signal.raise_signal, signal.SIGINT) for n in range(times)]
+        run = await inside.session(seconds, *settings)
+        for timer in asking:
+            timer.cancel()
+        # What is still under way at the exchange arrives.
+        await asyncio.sleep(10.0)
+        return inside, run
+
+    return in_virtual_time(main)
+
+
+def test_the_time_is_up():
+    async def main():
+        inside = Inside()
+        run = await inside.session(5.0)
+        return inside, run
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert run.outcome.why == "time is up"
+    assert run.gateway.made("place")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("at_s", [0.001, 0.05, 0.13, 0.17])
+def test_a_stop_before_the_session_is_open_sends_nothing(at_s, times):
+    inside, run = stop_at(at_s, times=times)
+    assert run.error is None
+    assert run.outcome.why == "SIGINT"
+    assert run.outcome.strategy is None
+    assert run.tasks_left == 0
+    assert inside.open_ids() == []
+    assert run.gateway.made("place") == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("at_s", [0.25, 0.29, 0.33, 0.37, 0.4, 0.42, 0.44, 0.47, 0.5, 0.55, 1.0, 2.02])
+def test_a_stop_at_any_instant_leaves_nothing_open(at_s, times):
+    inside, run = stop_at(at_s, times=times)
+    assert run.outcome.why == "SIGINT"
+    if run.outcome.strategy is not None:
+        assert_sound(inside, run)
+    assert inside.open_ids() == []
+    assert run.tasks_left == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_s", [1.5 + 0.173 * step for step in range(12)])
+def test_a_stop_amid_placements_on_a_slow_exchange_leaves_nothing_open(at_s):
+    slow = rules(latency={"request": SLOW, "reply": SLOW, "matching": SLOW})
+    inside, run = stop_at(at_s, exchange_rules=slow, scenario="mixed")
+    if run.outcome.strategy is not None:
+        assert_sound(inside, run)
+    assert inside.open_ids() == []
+
+
+@pytest.mark.parametrize("at_s", [0.3, 0.45, 3.0])
+def test_no_order_is_sent_after_the_wish_to_stop(at_s):
+    _, run = stop_at(at_s, scenario="mixed")
+    assert [call for call in run.gateway.made("place") if call.at_s > at_s] == []
+
+
+def test_a_stop_wins_over_the_time_that_is_up_later():
+    async def main():
+        inside = Inside()
+
+        async def during(strategy):
+            await inside.until(2.0)
+            strategy.stop.ask("a test")
+            strategy.stop.ask("another")
+
+        return inside, await inside.session(5.0, during=during)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert run.outcome.why == "a test"
+    assert inside.now_s < 5.0
+
+
+async def with_position(inside, action, lots=20_000, *, side=Side.BUY, hurry=False, stop_s=2.0, settings=()):
+    """A session that starts with a position and is stopped."""
+    await inside.until(0.5)
+    await inside.order(side, inside.best(Side(-side)) + side * 200, lots)
+
+    async def during(strategy):
+        await inside.until(stop_s)
+        strategy.stop.ask("a test")
+        if hurry:
+            await asyncio.sleep(1.0)
+            strategy.stop.ask("now")
+
+    return await inside.session(60.0, f"stop_action={action}", *settings, during=during)
+
+
+def test_hold_keeps_the_position():
+    async def main():
+        inside = Inside()
+        return inside, await with_position(inside, "hold")
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert inside.account.position_lots(BTC) != 0
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_flatten_takes_the_position_off_the_market_at_once(side):
+    async def main():
+        inside = Inside()
+        return inside, await with_position(inside, "flatten", side=side)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert inside.account.position_lots(BTC) == 0
+    assert inside.now_s < 6.0
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_reduce_rests_reducing_orders_only_until_flat(side):
+    async def main():
+        inside = Inside("calm")
+        return inside, await with_position(
+            inside, "reduce", 2_000, side=side, stop_s=6.0, settings=("stop_reduce_s=120",)
+        )
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    late = [call.what for call in run.gateway.made("place") if call.at_s > 6.0]
+    assert inside.account.position_lots(BTC) == 0
+    positions = {order.side for order in late}
+    assert len(positions) <= 1
+
+
+def test_reduce_ends_at_its_deadline():
+    async def main():
+        inside = Inside()
+        return inside, await with_position(inside, "reduce", 20_000, settings=("stop_reduce_s=3",))
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert 5.0 < inside.now_s < 8.0
+
+
+@pytest.mark.parametrize("action", ["reduce", "flatten"])
+def test_a_second_wish_hurries(action):
+    async def main():
+        inside = Inside()
+        # After maintenance the exchange takes resting orders only: nothing flattens.
+        asyncio.get_running_loop().call_later(1.9, inside.exchange.set_mode, Mode.POST_ONLY)
+        return inside, await with_position(inside, action, hurry=True, settings=("stop_reduce_s=50",))
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert inside.now_s < 8.0
+
+
+def test_what_can_not_be_verified_is_named():
+    async def main():
+        inside = Inside()
+
+        async def during(strategy):
+            await inside.until(2.0)
+            run_gateway.refuse["open_orders"] = OutcomeUnknown("nobody answers")
+            run_gateway.refuse["mass_cancel"] = OutcomeUnknown("nobody answers")
+            strategy.stop.ask("a test")
+
+        def prepare(gateway):
+            nonlocal run_gateway
+            run_gateway = gateway
+
+        run_gateway = None
+        return inside, await inside.session(20.0, "cancel_all_timeout_s=2", during=during, prepare=prepare)
+
+    inside, run = in_virtual_time(main)
+    assert run.error is None
+    assert set(run.outcome.remaining) >= set(inside.open_ids())
+    assert len(inside.open_ids()) > 0
+    # The switch stays armed: it takes away what may have been left.
+    assert inside.account.switch_due_ns > 0
+    assert run.tasks_left == 0
