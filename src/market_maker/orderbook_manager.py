@@ -61,6 +61,9 @@ class _BookSide:
         self._lots: dict[int, int] = {}
         self._own: dict[int, int] = {}
         self._echoes: dict[int, _Echo] = {}
+        # Most frames change one side: the other's top stands until a change, or while an echo may end.
+        self._top: _Top | None = None
+        self._top_stands = False
 
     def replace(self, levels: list[tuple[int, int]]) -> None:
         sign = self._sign
@@ -69,6 +72,7 @@ class _BookSide:
         self._lots = {key: lots for key, lots in sizes.items() if lots > 0}
         self._keys = sorted(self._lots)
         self._echoes.clear()
+        self._top_stands = False
 
     def change(self, levels: list[tuple[int, int]]) -> None:
         sign, keys, sizes, echoes = self._sign, self._keys, self._lots, self._echoes
@@ -82,6 +86,8 @@ class _BookSide:
                 del keys[bisect_left(keys, key)]
             if key in echoes:
                 del echoes[key]
+        if levels:
+            self._top_stands = False
 
     def set_own(self, levels: Mapping[int, int], now_ns: int) -> bool:
         """Take our sizes in; whether the book of the others may have changed by it, or by time."""
@@ -90,6 +96,7 @@ class _BookSide:
         self._own = {self._sign * ticks: lots for ticks, lots in levels.items() if lots > 0}
         if self._own == before:
             return had_echoes
+        self._top_stands = False
         for key, lots in before.items():
             if lots > self._own.get(key, 0):
                 self._echoes[key] = _Echo(hidden[key], now_ns + self._linger_ns)
@@ -104,7 +111,13 @@ class _BookSide:
 
     def top(self, now_ns: int) -> _Top | None:
         """Best price and size of the others, and their size near it."""
-        hidden, sizes = self._hidden(now_ns), self._lots
+        if not self._top_stands:
+            self._top = self._find_top(self._hidden(now_ns))
+            self._top_stands = not self._echoes
+        return self._top
+
+    def _find_top(self, hidden: Mapping[int, int]) -> _Top | None:
+        sizes = self._lots
         best = best_lots = depth = limit = 0
         missing = self._max_levels
         for key in reversed(self._keys):
@@ -220,7 +233,9 @@ class OrderbookManager:
     @property
     def reason(self) -> Reason:
         """Why there is no book: NO_BOOK, STREAM_LOST or CROSSED_BOOK; NONE where there is one."""
-        return Reason.NONE if self.book is not None else self._reason
+        if self._is_stale:
+            self._refresh()
+        return self._reason
 
     @property
     def mid2_ticks(self) -> int | None:
@@ -271,6 +286,7 @@ class OrderbookManager:
         elif bid.ticks >= ask.ticks:
             self._reason = Reason.CROSSED_BOOK
         else:
+            self._reason = Reason.NONE
             self._book = Book(
                 bid.ticks,
                 bid.lots,
