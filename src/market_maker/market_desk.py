@@ -15,6 +15,7 @@ from market_maker import post_only_safety, pricing_engine, trend_signal, volatil
 from market_maker import reprice_pipeline as pipeline
 from market_maker.domain import (
     BPS,
+    NS_PER_S,
     Book,
     BookUpdate,
     Decision,
@@ -36,6 +37,10 @@ from market_maker.pricing_engine import MarketParams
 from market_maker.summary import is_good_quote
 
 _LATENCY_WEIGHT: Final = 0.1
+_LATELY_NS: Final = 10 * NS_PER_S
+_UNHEALTHY: Final = frozenset(
+    {Reason.NO_BOOK, Reason.STALE_BOOK} | {reason for reason in Reason if reason >= Reason.STARTING}
+)
 _RESTING: Final = (OrderState.LIVE, OrderState.PENDING_CANCEL)
 
 
@@ -107,6 +112,7 @@ class MarketDesk:
             for level in range(params.quote.num_levels)
             for side in (Side.BUY, Side.SELL)
         )
+        self._decided_ns = 0
         self.reasons: dict[SlotId, Reason] = dict.fromkeys(self.slots, Reason.STARTING)
         self._band_up = 1 + min(Decimal(repr(mark_band)), instrument.price_cap)
         self._band_down = 1 - min(Decimal(repr(mark_band)), instrument.price_floor)
@@ -222,12 +228,18 @@ class MarketDesk:
 
     def decide(self, slot: SlotId, now_ns: int) -> Decision:
         """Ask the pipeline about a slot; its reason is kept for the status."""
+        self._decided_ns = now_ns
         self._halt_reason[0] = max(self.halts.gravest, self.book.reason)
         pipeline.decide(self._params, self._state, self._account, self._rows[slot], self._decision, now_ns)
         decision = pipeline.read_decision(self._decided)
         at_limit = decision.reason == Reason.POSITION_LIMIT
         self.reasons[slot] = self.limit_reason if at_limit else decision.reason
         return decision
+
+    def is_deciding(self, now_ns: int) -> bool:
+        """Whether somebody asked lately, and nothing but the market itself keeps a quote from resting."""
+        asked = now_ns - self._decided_ns < _LATELY_NS
+        return asked and any(reason not in _UNHEALTHY for reason in self.reasons.values())
 
     @property
     def mid2_ticks(self) -> int:

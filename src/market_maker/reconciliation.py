@@ -30,10 +30,15 @@ def equity_at_their_marks(session: Session, account: AccountStream) -> Decimal:
     return session.ledger.equity({r.market: r.mark_price for r in reports if r is not None})
 
 
-async def compare_account(session: Session, orders: OrderManager, account: AccountStream) -> None:
-    """Look the account up and compare; fetch missing fills, and halt while positions do not agree.
+async def compare_account(session: Session, orders: OrderManager, account: AccountStream) -> bool:
+    """Look the account up and compare; fetch missing fills, and halt where positions do not agree.
 
     Events under way make the two differ for a moment, so it takes several looks to call it a difference.
+
+    Returns
+    -------
+    bool
+        Whether positions agree.
 
     Raises
     ------
@@ -43,14 +48,15 @@ async def compare_account(session: Session, orders: OrderManager, account: Accou
     for attempt in range(_TRIES):
         await account.refresh()
         if positions_agree(session, account):
-            session.resume_all(Reason.DESYNCHRONISED)
-            session.resume_all(Reason.STREAM_LOST)
-            return
+            return True
         if attempt == _TRIES // 2:
-            for report in await session.gateway.fills(session.clock.now_ns() - _LOOK_BACK_NS):
+            # What filled before the session is in the position that it started from.
+            since_ns = max(session.started_ns, session.clock.now_ns() - _LOOK_BACK_NS)
+            for report in await session.gateway.fills(since_ns):
                 orders.on_fill(report)
         await asyncio.sleep(_PAUSE_S)
     session.halt_all(Reason.DESYNCHRONISED, "positions differ from the exchange's")
+    return False
 
 
 async def settle_books(session: Session, account: AccountStream) -> bool:

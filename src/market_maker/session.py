@@ -6,7 +6,7 @@ The strategy runs the tasks; this is the state that they share, and whatever con
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Final
 
 from market_maker.account_stream import AccountStream
@@ -15,12 +15,13 @@ from market_maker.config import Config
 from market_maker.config_sections import SessionSettings
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
 from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, Portfolio
-from market_maker.gateway import FillReport, Gateway, PositionReport
+from market_maker.gateway import FillReport, Gateway, VenueError
 from market_maker.instrument import Instrument
 from market_maker.ledger import Ledger, OpeningPosition
 from market_maker.market_desk import MarketDesk, warm_up
 from market_maker.metrics import Percentiles
-from market_maker.order_manager import OrderManager
+from market_maker.order_manager import OrderManager, RecoverPolicy
+from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
 from market_maker.reprice_pipeline import Params
 from market_maker.risk_manager import RiskManager, RiskSettings
@@ -30,6 +31,7 @@ from market_maker.trade_journal import TradeJournal
 
 _CANDLES: Final = 20
 _NS_PER_US: Final = 1_000
+_EXACT_DIGITS: Final = 60
 Limits = tuple[int, int]
 
 
@@ -154,12 +156,13 @@ class Session:
         if self.ledger.book_fill(report, mid2_ticks, limits):
             self.journal.fill(report, mid2_ticks)
 
-    def watch_equity(self) -> None:
-        """Tell the risk manager the equity; day loss and drawdown leave only reducing orders."""
+    def watch_equity(self) -> bool:
+        """Tell the risk manager the equity; whether its halt (day loss, drawdown) came or went."""
         before = self.risk.halt_reason
         reason = self.risk.on_equity(pusd_down(self.ledger.equity()), self.clock.now_ns())
         if reason and reason != before:
             self.journal.halt("", reason, f"equity {self.ledger.equity()} USD")
+        return reason != before
 
     def halt_all(self, reason: Reason, detail: str) -> None:
         """Pull the quotes of all markets for a reason."""
@@ -189,8 +192,9 @@ class Session:
         return not any(self.ledger.position_lots(name) for name in self.desks)
 
     def is_healthy(self) -> bool:
-        """Whether at least one market may be quoted: only then is the dead man's switch fed."""
-        return any(not desk.halts.gravest for desk in self.desks.values())
+        """Whether the loop of at least one market decides and may quote: only then is the switch fed."""
+        now_ns = self.clock.now_ns()
+        return any(desk.is_deciding(now_ns) for desk in self.desks.values())
 
     def expect_funding(self) -> None:
         """A funding rate was published: there may be a payment to fetch."""
@@ -202,11 +206,16 @@ class Session:
             return
         self._funding_due = False
         asked_ns = self.clock.now_ns()
-        for payment in await self.gateway.funding_payments(self._funding_since_ns):
+        try:
+            payments = await self.gateway.funding_payments(self._funding_since_ns)
+        except VenueError:
+            self._funding_due = True
+            raise
+        for payment in payments:
             if payment.market in self.desks and self.ledger.book_funding(payment):
                 self.journal.funding(payment)
-        # The exchange stamps a payment up to a second late: look that far back again.
-        self._funding_since_ns = asked_ns - 10 * NS_PER_S
+        # The exchange stamps a payment up to a second late: look back that far, but not before the start.
+        self._funding_since_ns = max(self.started_ns, asked_ns - 10 * NS_PER_S)
 
 
 def strategy_params(config: Config, market: str) -> Params:
@@ -227,11 +236,11 @@ async def open_session(surroundings: Surroundings) -> Session:
     warm_up()
     instruments = await gateway.instruments(config.of(SessionSettings).markets)
     desks = {name: await _open_desk(gateway, config, instrument) for name, instrument in instruments.items()}
-    positions = {report.market: report for report in await gateway.positions()}
-    balance = await gateway.balance()
-    ledger = Ledger(instruments, balance.equity, _opening(positions, instruments))
-    session = Session(surroundings, desks, ledger)
-    session.risk.on_equity(pusd_down(balance.equity), surroundings.clock.now_ns())
+    # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.
+    leftovers = OrderManager(gateway, surroundings.clock, surroundings.entropy, config.of(OrderSettings))
+    await leftovers.recover(RecoverPolicy.CANCEL, instruments)
+    session = Session(surroundings, desks, await _open_ledger(gateway, instruments))
+    session.watch_equity()
     session.journal.session_start(instruments, config.as_dict())
     return session
 
@@ -251,13 +260,20 @@ async def _open_desk(gateway: Gateway, config: Config, instrument: Instrument) -
     return desk
 
 
-def _opening(
-    positions: Mapping[str, PositionReport], instruments: Mapping[str, Instrument]
-) -> dict[str, OpeningPosition]:
-    """Positions that were there before us, at the mark: no mid is known yet."""
+async def _open_ledger(gateway: Gateway, instruments: Mapping[str, Instrument]) -> Ledger:
+    """Books that start from the account's money and its positions, at the marks of the position reports.
+
+    The equity of a balance is of another instant, and of other marks; what was paid and earned is not.
+    """
+    positions = [report for report in await gateway.positions() if report.market in instruments]
+    equity = (await gateway.balance()).balance
     opening = {}
-    for name, report in positions.items():
-        if name in instruments:
-            mid2_ticks = 2 * instruments[name].ticks_down(report.mark_price)
-            opening[name] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
-    return opening
+    with localcontext() as context:
+        context.prec = _EXACT_DIGITS
+        for report in positions:
+            instrument = instruments[report.market]
+            equity += instrument.size(report.size_lots) * (report.mark_price - report.open_price)
+            # No mid is known yet.
+            mid2_ticks = 2 * instrument.ticks_down(report.mark_price)
+            opening[report.market] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
+    return Ledger(instruments, equity, opening)

@@ -6,13 +6,13 @@ latch, cancel, verify, say what is left.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from market_maker.account_stream import AccountStream
+from market_maker.circuit_breaker import CircuitBreaker
 from market_maker.clock import Clock, Entropy
 from market_maker.config_sections import CircuitBreakerSettings, SessionSettings
 from market_maker.domain import NS_PER_S, Action, BookUpdate, Decision, OrderState, Reason, SlotId, Trade
@@ -77,11 +77,11 @@ class MarketMakerStrategy:
         self.stop = stop
         self._clock: Clock = session.clock
         self._settings = config.of(SessionSettings)
-        self._breaker = config.of(CircuitBreakerSettings)
+        breaker = config.of(CircuitBreakerSettings)
+        self._breaker, self._cooldown_s = CircuitBreaker(breaker), breaker.breaker_cooldown_s
         self._switch = DeadMansSwitch(session)
-        self._failures: deque[int] = deque()
         self._wakes = {slot: asyncio.Event() for desk in session.desks.values() for slot in desk.slots}
-        self._account_lost = asyncio.Event()
+        self._compare_now = asyncio.Event()
         self.books_agree = False
         self.equity_at_end = session.start_equity
 
@@ -254,6 +254,11 @@ class MarketMakerStrategy:
         self.session.note_quotes(desk, self.orders)
         self._wake(desk)
 
+    def _halt_all(self, reason: Reason, why: str) -> None:
+        self.session.halt_all(reason, why)
+        for desk in self.session.desks.values():
+            self._wake(desk)
+
     def _wake(self, desk: MarketDesk) -> None:
         for slot in desk.slots:
             self._wakes[slot].set()
@@ -289,8 +294,8 @@ class MarketMakerStrategy:
 
     def on_account_lost(self, why: str) -> None:
         """Pull the quotes until the account has been looked up again."""
-        self.session.halt_all(Reason.STREAM_LOST, why)
-        self._account_lost.set()
+        self._halt_all(Reason.STREAM_LOST, why)
+        self._compare_now.set()
 
     def _on_fill(self, slot: SlotId | None, report: FillReport) -> None:
         """Book a fill and tell everyone whom it concerns."""
@@ -309,7 +314,7 @@ class MarketMakerStrategy:
 
     def _on_rejected(self, slot: SlotId, reason: str) -> None:
         """Count what the exchange refused; post-only rejections are none of these."""
-        self._failures.append(self._clock.now_ns())
+        self._breaker.fail(self._clock.now_ns())
         self.session.rejected[slot.market] += 1
         self.session.journal.note("rejected", {"market": slot.market, "reason": reason})
 
@@ -329,7 +334,8 @@ class MarketMakerStrategy:
         """Every second: settle overdue orders, watch equity, feed the dead man's switch, fetch funding."""
         while True:
             await asyncio.sleep(_KEEP_S)
-            self.session.watch_equity()
+            if self.session.watch_equity():
+                self.session.refresh_limits(self.orders, self.account)
             try:
                 await self.orders.reconcile()
                 if self.session.is_healthy():
@@ -341,30 +347,37 @@ class MarketMakerStrategy:
                 self.session.journal.note("not_kept", {"why": str(error)})
 
     async def _position_refresh_task(self) -> None:
-        """Compare our books with the exchange's now and then, and at once after the stream was lost."""
+        """Compare our books with the exchange's now and then; at once after a loss, and until they agree."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.position_refresh_s):
-                    await self._account_lost.wait()
-            self._account_lost.clear()
-            try:
-                await compare_account(self.session, self.orders, self.account)
-            except VenueError as error:
-                self.session.journal.note("not_compared", {"why": str(error)})
+                    await self._compare_now.wait()
+            self._compare_now.clear()
+            if not await self._books_compared():
+                self._compare_now.set()
                 await asyncio.sleep(_KEEP_S)
+            elif not self._compare_now.is_set():
+                self.session.resume_all(Reason.DESYNCHRONISED)
+                self.session.resume_all(Reason.STREAM_LOST)
+
+    async def _books_compared(self) -> bool:
+        try:
+            return await compare_account(self.session, self.orders, self.account)
+        except VenueError as error:
+            self.session.journal.note("not_compared", {"why": str(error)})
+            return False
 
     async def _circuit_breaker_task(self) -> None:
         """Halt after repeated failures, and try again after the cooldown."""
-        settings = self._breaker
+        unknown = 0
         while True:
             await asyncio.sleep(_TICK_S)
-            horizon_ns = self._clock.now_ns() - round(settings.breaker_window_s * NS_PER_S)
-            while self._failures and self._failures[0] < horizon_ns:
-                self._failures.popleft()
-            if len(self._failures) >= settings.breaker_max_failures:
-                self.session.halt_all(Reason.CIRCUIT_BREAKER, f"{len(self._failures)} failures")
-                self._failures.clear()
-                await asyncio.sleep(settings.breaker_cooldown_s)
+            # A request that nobody answered is a failure of the exchange too.
+            self._breaker.fail(self._clock.now_ns(), self.orders.counters.unknown - unknown)
+            unknown = self.orders.counters.unknown
+            if self._breaker.opens(self._clock.now_ns()):
+                self._halt_all(Reason.CIRCUIT_BREAKER, "repeated failures")
+                await asyncio.sleep(self._cooldown_s)
                 self.session.resume_all(Reason.CIRCUIT_BREAKER)
 
 
