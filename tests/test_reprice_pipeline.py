@@ -395,7 +395,7 @@ def test_a_slot_that_backs_off_waits_but_keeps_and_shrinks_what_it_has():
         (resting(price=WANTED_BID - 6), ("KEEP", "WITHIN_TOLERANCE")),
         (resting(price=WANTED_BID - 7), ("REPLACE", "PRICE_MOVED")),
         (resting(price=WANTED_BID + 12), ("REPLACE", "PRICE_MOVED")),
-        (resting(price=WANTED_BID - 7, age_s=0.9), ("KEEP", "MIN_REPRICE_INTERVAL")),
+        (resting(price=WANTED_BID - 7, age_s=0.6), ("KEEP", "MIN_REPRICE_INTERVAL")),
         # A fill at the best bid would not pay the costs: no waiting.
         (resting(price=WANTED_BID + 12, age_s=0.0), ("REPLACE", "PRICE_MOVED")),
         (resting(lots=PLAIN_LOTS // 2 + 5), ("KEEP", "WITHIN_TOLERANCE")),

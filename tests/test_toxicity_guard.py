@@ -294,7 +294,7 @@ def test_a_jump_pulls_the_threatened_side_and_holds(bps, side):
     assert first == target.check(CALM_VIEW, side, now)
     assert first[0] is Reason.JUMP
     assert target.check(CALM_VIEW, Side(-side), now)[0] is Reason.NONE
-    held = now + 3 * NS_PER_S
+    held = now + 2 * NS_PER_S
     assert target.check(CALM_VIEW, side, held - 1)[0] is Reason.JUMP
     assert target.check(CALM_VIEW, side, held)[0] is Reason.NONE
 

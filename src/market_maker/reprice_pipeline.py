@@ -98,7 +98,7 @@ class RepriceSettings:
     reprice_tolerance_ticks: float = 1.0  # ticks, least tolerance
     reprice_size_tolerance: float = 0.5  # share of the wanted size that a size may be off
     reprice_safety_enabled: bool = True  # leave a price that no longer pays its costs without waiting
-    min_reprice_interval_s: float = 1.0  # s, least time between two changes of an order
+    min_reprice_interval_s: float = 0.7  # s, least time between two changes of an order
     max_order_age_s: float = 120.0  # s, age at which an order is renewed
     stale_after_s: float = 10.0  # s without any frame, after which the book is not trusted
     warmup_limit_scale: float = 0.5  # factor on the position limits until volatility is known

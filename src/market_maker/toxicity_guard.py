@@ -81,7 +81,7 @@ class JumpSettings:
     jump_enabled: bool = True
     jump_sigmas: float = 8.0  # of the fast volatility over the latency
     jump_min_ticks: float = 3.0  # ticks, smallest move that counts
-    jump_hold_s: float = 3.0  # s, for which the threatened side stays pulled
+    jump_hold_s: float = 2.0  # s, for which the threatened side stays pulled
 
     def __post_init__(self) -> None:
         _require(vars(self), 0.0, 1e3, "jump_sigmas", "jump_min_ticks", "jump_hold_s")
