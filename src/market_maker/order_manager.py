@@ -110,10 +110,10 @@ class OrderManager(OrderRequests):
                 return self._cancel(current)
         return _nothing()
 
-    async def cancel_all(self, markets: Collection[str]) -> list[TrackedOrder]:
+    async def cancel_all(self, markets: Collection[str], *, one_by_one: bool = False) -> list[TrackedOrder]:
         """Cancel every order of ours in some markets, and verify with the exchange that none is open.
 
-        Where foreign orders are known, ours are cancelled one by one, else all at once first.
+        Where there are or may be foreign orders, ours are cancelled one by one, else all at once first.
 
         Returns
         -------
@@ -128,7 +128,7 @@ class OrderManager(OrderRequests):
         wanted = frozenset(markets)
         for order in self.working(wanted):
             self._hear(order, OrderEventKind.CANCEL_SENT)
-        if not self._foreign:
+        if not (self._foreign or one_by_one):
             await self._ask(self._gateway.mass_cancel(sorted(wanted)))
             self.counters.cancelled += 1
             await asyncio.sleep(self._settings.cancel_all_retry_s)

@@ -6,7 +6,7 @@ from typing import Final
 
 from market_maker.account_stream import AccountStream
 from market_maker.domain import NS_PER_S, Reason
-from market_maker.gateway import VenueError
+from market_maker.gateway import CredentialsRefused, VenueError
 from market_maker.order_manager import OrderManager
 from market_maker.session import Session
 
@@ -38,13 +38,25 @@ async def compare_account(session: Session, orders: OrderManager, account: Accou
     Returns
     -------
     bool
-        Whether positions agree.
+        Whether positions agree; False too where the exchange does not answer.
 
     Raises
     ------
-    VenueError
-        If the exchange does not answer; what was known stays.
+    CredentialsRefused
+        If the exchange does not accept ours any more.
     """
+    try:
+        if await _agree_in_the_end(session, orders, account):
+            return True
+        session.halt_all(Reason.DESYNCHRONISED, "positions differ from the exchange's")
+    except CredentialsRefused:
+        raise
+    except VenueError as error:
+        session.journal.note("not_compared", {"why": str(error)})
+    return False
+
+
+async def _agree_in_the_end(session: Session, orders: OrderManager, account: AccountStream) -> bool:
     for attempt in range(_TRIES):
         await account.refresh()
         if positions_agree(session, account):
@@ -55,7 +67,6 @@ async def compare_account(session: Session, orders: OrderManager, account: Accou
             for report in await session.gateway.fills(since_ns):
                 orders.on_fill(report)
         await asyncio.sleep(_PAUSE_S)
-    session.halt_all(Reason.DESYNCHRONISED, "positions differ from the exchange's")
     return False
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from market_maker.account_stream import AccountStream
-from market_maker.config_sections import SessionSettings, StopAction
+from market_maker.config_sections import ForeignOrders, SessionSettings, StopAction
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Side, SlotId
 from market_maker.gateway import VenueError
 from market_maker.market_desk import MarketDesk
@@ -54,7 +54,9 @@ class Stop:
 async def leave_nothing_open(session: Session, orders: OrderManager) -> tuple[str, ...]:
     """Cancel every order of ours and verify it; the external ids of what may be open all the same."""
     try:
-        remaining = await orders.cancel_all(session.desks)
+        # Where orders of others may stay, one may have come since we last looked.
+        others_stay = session.config.of(SessionSettings).foreign_orders is ForeignOrders.LEAVE
+        remaining = await orders.cancel_all(session.desks, one_by_one=others_stay)
     except VenueError as error:
         session.journal.note("not_verified", {"why": str(error)})
         remaining = orders.working()

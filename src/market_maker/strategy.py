@@ -353,19 +353,12 @@ class MarketMakerStrategy:
                 async with asyncio.timeout(self._settings.position_refresh_s):
                     await self._compare_now.wait()
             self._compare_now.clear()
-            if not await self._books_compared():
+            if not await compare_account(self.session, self.orders, self.account):
                 self._compare_now.set()
                 await asyncio.sleep(_KEEP_S)
             elif not self._compare_now.is_set():
                 self.session.resume_all(Reason.DESYNCHRONISED)
                 self.session.resume_all(Reason.STREAM_LOST)
-
-    async def _books_compared(self) -> bool:
-        try:
-            return await compare_account(self.session, self.orders, self.account)
-        except VenueError as error:
-            self.session.journal.note("not_compared", {"why": str(error)})
-            return False
 
     async def _circuit_breaker_task(self) -> None:
         """Halt after repeated failures, and try again after the cooldown."""

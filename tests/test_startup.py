@@ -1,0 +1,182 @@
+"""Start and restart: what an earlier run left, what others left, and the switch before the first order."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from inside import BTC, Inside, assert_sound, in_virtual_time, rules
+
+from market_maker.domain import Side
+from market_maker.gateway import OutcomeUnknown
+from market_maker.startup import ForeignOrdersFound
+
+
+async def leave_behind(inside, names=("mm-0-aaaa", "mm-0-bbbb"), *, ticks_off=30, lots=1_000) -> None:
+    """Orders as an earlier run of ours would have left them."""
+    await inside.until(0.5)
+    for name, side in zip(names, (Side.BUY, Side.SELL), strict=False):
+        await inside.order(side, inside.best(side) - side * ticks_off, lots, external_id=name)
+
+
+def test_orders_of_an_earlier_run_are_cancelled_before_the_first_of_ours():
+    async def main():
+        inside = Inside()
+        await leave_behind(inside)
+        return inside, await inside.session(5.0)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    old = [inside.account.by_external[name] for name in ("mm-0-aaaa", "mm-0-bbbb")]
+    assert [order.status.value for order in old] == ["CANCELLED"] * 2
+    first_s = run.gateway.made("place")[0].at_s
+    assert {call.what for call in run.gateway.made("cancel") if call.at_s < first_s} >= {
+        "mm-0-aaaa",
+        "mm-0-bbbb",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_orders_of_an_earlier_run_that_fill_meanwhile_are_in_no_book_twice(seed):
+    async def main():
+        inside = Inside("mixed", seed=seed)
+        await leave_behind(inside, ticks_off=0, lots=200)
+        return inside, await inside.session(4.0)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+
+
+def test_a_second_session_right_after_the_first_goes_on_with_its_position():
+    async def main():
+        inside = Inside("mixed", ("WIF-USD",))
+        first = await inside.session(20.0)
+        held = inside.account.position_lots("WIF-USD")
+        second = await inside.session(20.0, seed=2)
+        return inside, first, held, second
+
+    inside, first, held, second = in_virtual_time(main)
+    assert held != 0
+    assert first.error is None
+    assert_sound(inside, second)
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("wait_s", [0.55, 0.83, 0.97, 1.21])
+def test_a_start_with_a_position_knows_it_and_what_it_is_worth(side, wait_s):
+    async def main():
+        inside = Inside("mixed")
+        await inside.until(wait_s)
+        await inside.order(side, inside.best(Side(-side)) + 100 * side, 2_000)
+        lots = inside.account.position_lots(BTC)
+        seen = {}
+
+        async def during(strategy):
+            seen["at the start"] = strategy.session.ledger.position_lots(BTC)
+
+        return inside, lots, seen, await inside.session(6.0, during=during)
+
+    inside, lots, seen, run = in_virtual_time(main)
+    assert lots == side * 2_000
+    assert seen["at the start"] == lots
+    assert_sound(inside, run)
+
+
+def test_funding_of_before_the_session_is_in_its_start_equity_alone():
+    async def main():
+        inside = Inside("mixed", exchange_rules=rules(money={"funding_speedup": 360.0}))
+        await inside.until(8.0)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 100, 2_000)
+        await inside.until(10.5)
+        return inside, await inside.session(25.0)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    booked = [record["payment_id"] for record in run.records("funding")]
+    assert booked == [payment.payment_id for payment in inside.account.payments][1:]
+
+
+def test_orders_of_others_are_refused_and_left_alone():
+    async def main():
+        inside = Inside()
+        await leave_behind(inside, ("theirs-1", "theirs-2"))
+        return inside, await inside.session(5.0, "stop_action=flatten")
+
+    inside, run = in_virtual_time(main)
+    assert isinstance(run.error, ForeignOrdersFound)
+    assert "theirs-1" in str(run.error)
+    assert sorted(inside.open_ids()) == ["theirs-1", "theirs-2"]
+    assert run.gateway.made("place") == []
+    assert run.tasks_left == 0
+
+
+def test_a_refused_session_does_not_touch_the_position():
+    async def main():
+        inside = Inside()
+        await inside.until(0.5)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 100, 2_000)
+        await leave_behind(inside, ("theirs-1",))
+        return inside, await inside.session(5.0, "stop_action=flatten")
+
+    inside, run = in_virtual_time(main)
+    assert isinstance(run.error, ForeignOrdersFound)
+    assert inside.account.position_lots(BTC) == 2_000
+    assert run.gateway.made("place") == []
+
+
+def test_orders_of_others_that_may_stay_are_never_cancelled():
+    async def main():
+        inside = Inside("calm")
+        await leave_behind(inside, ("theirs-1", "mm-0-ours"), ticks_off=200)
+
+        async def during(strategy):
+            await inside.until(4.0)
+            # Placed by hand while we quote, and not seen by us before the end.
+            await inside.order(Side.SELL, inside.best(Side.SELL) + 300, 500, external_id="theirs-2")
+
+        return inside, await inside.session(6.0, "foreign_orders=leave", during=during)
+
+    inside, run = in_virtual_time(main)
+    assert run.error is None
+    assert run.outcome.remaining == ()
+    assert sorted(inside.open_ids()) == ["theirs-1", "theirs-2"]
+    assert run.gateway.made("mass_cancel") == []
+    assert len(run.gateway.made("place")) > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["instruments", "positions", "balance", "open_orders", "arm_dead_mans_switch"]
+)
+def test_a_start_that_gets_no_answer_ends_with_that_error_and_nothing_open(name):
+    error = OutcomeUnknown("no answer")
+
+    async def main():
+        inside = Inside()
+        return inside, await inside.session(5.0, prepare=lambda gateway: gateway.fail[name].append(error))
+
+    inside, run = in_virtual_time(main)
+    assert run.error is error
+    assert inside.open_ids() == []
+    assert run.tasks_left == 0
+    assert run.gateway.made("place") == []
+
+
+def test_the_switch_is_fed_at_its_interval_and_disarmed_once_where_it_was_armed():
+    async def main():
+        inside = Inside()
+        return await inside.session(20.0, "dead_man_interval_s=5", "dead_man_countdown_s=15")
+
+    calls = in_virtual_time(main).gateway.made("arm_dead_mans_switch")
+    assert Counter(call.what for call in calls) == {15: 4, 0: 1}
+    gaps = [later.at_s - earlier.at_s for earlier, later in pairwise(calls[:-1])]
+    assert all(5.0 <= gap < 7.0 for gap in gaps)
+
+
+def test_a_switch_that_is_not_wanted_is_never_touched():
+    async def main():
+        inside = Inside()
+        return await inside.session(5.0, "dead_man_enabled=false")
+
+    run = in_virtual_time(main)
+    assert run.error is None
+    assert run.gateway.made("arm_dead_mans_switch") == []
