@@ -1,0 +1,56 @@
+"""Each benchmark runs, and its JSON has the fields that benchmarks/README.md names. No time is judged."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def benchmark(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def in_json(result, fields):
+    """Check that a result survives JSON and has its fields, and that the README names them."""
+    readme = (BENCHMARKS / "README.md").read_text()
+    assert json.loads(json.dumps(result)) == result
+    assert set(fields) <= set(result)
+    assert [name for name in result if f"`{name}`" not in readme] == []
+
+
+@pytest.mark.slow
+def test_decision_path_measures_every_stage_on_every_schedule():
+    result = benchmark("decision_path").main(minutes=0.5, rounds=2, warm_up=100)
+    in_json(result, ["measured", "limits", "met", "schedules", "quietest_round", "total_p50_in_json_loads"])
+    assert set(result["schedules"]) == {"as_sent", "1_per_s", "1000_per_s"}
+    for schedule in result["schedules"].values():
+        assert schedule["samples"] == result["schedules"]["as_sent"]["samples"] > 100
+        assert schedule["orders_resting"] > 2.0
+        assert sum(schedule["actions"].values()) == pytest.approx(1.0, abs=0.01)
+        for stage in ("decode_us", "book_and_observe_us", "four_decisions_us", "total_us"):
+            assert 0.0 < schedule[stage]["p50"] <= schedule[stage]["p99"]
+    assert set(result["met"]) == set(result["limits"]) == set(result["measured"])
+
+
+@pytest.mark.slow
+def test_speed_counts_market_time_per_core():
+    result = benchmark("speed").main(seconds=2.0, rounds=1)
+    in_json(result, ["rounds", "times_real_time", "times_real_time_per_core"])
+    assert result["rounds"][0]["market_seconds"] == 2.0
+    assert result["rounds"][0]["book_events"] > 10
+
+
+@pytest.mark.slow
+def test_memory_is_read_in_a_process_for_each_point():
+    result = benchmark("memory").main(minutes=(0.02, 0.05))
+    in_json(result, ["points", "rss_first_mb", "rss_last_mb", "growth_mb_per_hour"])
+    assert [point["market_seconds"] for point in result["points"]] == [1.2, 3.0]
+    assert all(point["rss_mb"] > 10.0 and point["events"] > 0 for point in result["points"])
