@@ -1,24 +1,29 @@
 """The entry of `mm`: signals are met before anything heavy is imported."""
 
+import os
 import signal
 import sys
 from types import FrameType
 
+_INTERRUPTED = 130
+
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    # Not an exception: raised in the middle of an import it would come out as any other. No session has
+    # begun, so nothing is at stake; once one has, the event loop meets the signals (strategy.Stop).
+    os.write(2, b"mm: stopped before it began; nothing was sent.\n")
+    if "--json" in sys.argv:
+        os.write(1, b'{"runs":[],"account":{"open_orders":0}}\n')
+    os._exit(_INTERRUPTED)
 
 
 def main() -> int:
-    """Run `mm`; SIGTERM before a session has begun ends it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        from market_maker.cli import main as run
+    """Run `mm`; a signal before a session has begun ends it with one message."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    from market_maker.cli import main as run
 
-        return run()
-    except KeyboardInterrupt:
-        print("mm: stopped before it began; nothing was sent.", file=sys.stderr)
-        return 130
+    return run()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
-"""Whether the exchange has failed us so often lately that we had better leave it alone for a while."""
+"""Whether the exchange had better be left alone for a while: it failed too often, or was asked too often."""
 
 from collections import deque
+from typing import Final
 
 from market_maker.config_sections import CircuitBreakerSettings
 from market_maker.domain import NS_PER_S
+
+_FIRST_PAUSE_S: Final = 2.0
+_LONGEST_PAUSE_S: Final = 32.0
+_FORGOTTEN_S: Final = 60.0
 
 
 class CircuitBreaker:
@@ -31,4 +36,46 @@ class CircuitBreaker:
         if len(self._failures_ns) < self._max_failures:
             return False
         self._failures_ns.clear()
+        return True
+
+
+class RateBackoff:
+    """After refusals for the number of requests: pauses that double, and a request a second within them.
+
+    Attributes
+    ----------
+    must_pull : bool
+        The pause is one of several: what rests is not kept up with, and had better go.
+    """
+
+    def __init__(self) -> None:
+        self.must_pull = False
+        self._refused = 0
+        self._pause_s = _FIRST_PAUSE_S
+        self._until_ns = 0
+        self._next_ns = 0
+
+    def is_pausing(self, refused: int, now_ns: int) -> bool:
+        """Whether no new order should be sent now. `refused` counts the refusals so far."""
+        is_new = refused > self._refused
+        self._refused = refused
+        if now_ns < self._until_ns:
+            return True
+        if not is_new:
+            self.must_pull = False
+            return False
+        if now_ns - self._until_ns > _FORGOTTEN_S * NS_PER_S:
+            self._pause_s = _FIRST_PAUSE_S
+        self.must_pull = self._pause_s > _FIRST_PAUSE_S
+        self._until_ns = now_ns + round(self._pause_s * NS_PER_S)
+        self._pause_s = min(2.0 * self._pause_s, _LONGEST_PAUSE_S)
+        return True
+
+    def take_turn(self, refused: int, now_ns: int) -> bool:
+        """Whether a request that can not wait for the end of a pause may go out: one a second may."""
+        if not self.is_pausing(refused, now_ns):
+            return True
+        if now_ns < self._next_ns:
+            return False
+        self._next_ns = now_ns + NS_PER_S
         return True

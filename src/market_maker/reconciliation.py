@@ -6,12 +6,14 @@ from typing import Final
 
 from market_maker.account_stream import AccountStream
 from market_maker.domain import NS_PER_S, Reason
-from market_maker.gateway import CredentialsRefused, VenueError
+from market_maker.gateway import CredentialsRefused, RateLimited, VenueError
 from market_maker.order_manager import OrderManager
 from market_maker.session import Session
 
 _PAUSE_S: Final = 0.5
 _TRIES: Final = 10
+# Requests are counted over a minute: by then the exchange takes some again.
+_RATE_WINDOW_NS: Final = 75 * NS_PER_S
 _LOOK_BACK_NS: Final = 600 * NS_PER_S
 
 
@@ -72,16 +74,21 @@ async def _agree_in_the_end(session: Session, orders: OrderManager, account: Acc
 
 async def settle_books(session: Session, account: AccountStream) -> bool:
     """Fetch what is missing until our equity equals the exchange's; whether it does."""
-    for _ in range(_TRIES):
+    looks, deadline_ns = 0, session.clock.now_ns() + _RATE_WINDOW_NS
+    while looks < _TRIES and session.clock.now_ns() < deadline_ns:
         try:
             session.expect_funding()
             await session.fetch_funding()
             await account.refresh()
+        except RateLimited as refusal:
+            await asyncio.sleep(refusal.retry_after_s)
+            continue
         except VenueError as error:
             session.journal.note("not_settled", {"why": str(error)})
         else:
             balance = account.balance
             if balance is not None and equity_at_their_marks(session, account) == balance.equity:
                 return True
+        looks += 1
         await asyncio.sleep(_PAUSE_S)
     return False

@@ -10,6 +10,7 @@ from decimal import Decimal, localcontext
 from typing import Final
 
 from market_maker.account_stream import AccountStream
+from market_maker.circuit_breaker import RateBackoff
 from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
 from market_maker.config_sections import SessionSettings
@@ -84,6 +85,7 @@ class Session:
         }
         self.reducing = False
         self.quoted_until_ns = 0
+        self._pace = RateBackoff()
         self._approved_limits: dict[SlotId, Limits] = {}
         self._funding_due = True
         self._funding_since_ns = self.started_ns
@@ -178,6 +180,27 @@ class Session:
         """Lift a reason in all markets."""
         for desk in self.desks.values():
             desk.halts.put(reason, in_force=False)
+
+    def must_wait(self, decision: Decision, refused: int) -> bool:
+        """Whether a request must wait because there were too many; a cancel does not for long.
+
+        `refused` counts the requests that the exchange refused for their number so far.
+        """
+        if decision.action == Action.CANCEL:
+            return not self.may_ask(refused)
+        return self._pace.is_pausing(refused, self.clock.now_ns())
+
+    def may_ask(self, refused: int) -> bool:
+        """Whether a look-up or a cancel may go out now; once a second it may also amid refusals."""
+        return self._pace.take_turn(refused, self.clock.now_ns())
+
+    def watch_rate(self, refused: int) -> None:
+        """Pull the quotes where pauses for the number of requests grow long, until they are over."""
+        self._pace.is_pausing(refused, self.clock.now_ns())
+        if self._pace.must_pull:
+            self.halt_all(Reason.RATE_LIMITED, f"{refused} requests refused")
+        else:
+            self.resume_all(Reason.RATE_LIMITED)
 
     def limit_usd(self, market: str) -> Decimal:
         """Position limit of a market by the settings and the exchange, at its mark, USD."""

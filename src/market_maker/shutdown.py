@@ -12,10 +12,13 @@ from market_maker.domain import NS_PER_S, Action, Decision, Reason, Side, SlotId
 from market_maker.gateway import VenueError
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
+from market_maker.order_table import TrackedOrder
 from market_maker.risk_manager import Approved, OrderStyle
 from market_maker.session import Session
 
 _STEP_S: Final = 0.25
+# Requests are counted over a minute: by then the exchange takes some again.
+_RATE_WINDOW_NS: Final = 60 * NS_PER_S
 # How far through the best price: what the exchange's own interface uses for market orders.
 _AGGRESSION: Final = 0.0075
 
@@ -52,15 +55,27 @@ class Stop:
 
 
 async def leave_nothing_open(session: Session, orders: OrderManager) -> tuple[str, ...]:
-    """Cancel every order of ours and verify it; the external ids of what may be open all the same."""
+    """Cancel every order of ours and verify it; the external ids of what may be open all the same.
+
+    An exchange that takes no more requests for now is asked again until it has had time to.
+    """
+    deadline_ns = session.clock.now_ns() + _RATE_WINDOW_NS
+    while True:
+        refused = orders.counters.rate_limited
+        remaining = await _cancel_and_verify(session, orders)
+        is_late = session.clock.now_ns() >= deadline_ns
+        if not remaining or is_late or orders.counters.rate_limited == refused:
+            return tuple(order.external_id for order in remaining)
+
+
+async def _cancel_and_verify(session: Session, orders: OrderManager) -> list[TrackedOrder]:
     try:
         # Where orders of others may stay, one may have come since we last looked.
         others_stay = session.config.of(SessionSettings).foreign_orders is ForeignOrders.LEAVE
-        remaining = await orders.cancel_all(session.desks, one_by_one=others_stay)
+        return await orders.cancel_all(session.desks, one_by_one=others_stay)
     except VenueError as error:
         session.journal.note("not_verified", {"why": str(error)})
-        remaining = orders.working()
-    return tuple(order.external_id for order in remaining)
+        return orders.working()
 
 
 async def reduce_position(

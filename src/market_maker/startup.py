@@ -1,10 +1,14 @@
 """Start and restart are the same path: find what is open, adopt or cancel our own, refuse foreign orders."""
 
+from typing import Final
+
 from market_maker.config_sections import DeadMansSwitchSettings, ForeignOrders, SessionSettings
 from market_maker.domain import NS_PER_S
 from market_maker.gateway import VenueError
 from market_maker.order_manager import OrderManager, RecoverPolicy
 from market_maker.session import Session
+
+_RETRY_S: Final = 4.0
 
 
 class ForeignOrdersFound(Exception):
@@ -43,6 +47,7 @@ class DeadMansSwitch:
         self._settings = session.config.of(DeadMansSwitchSettings)
         self._session = session
         self._fed_ns = 0
+        self._next_ns = 0
 
     async def feed(self) -> None:
         """Start the countdown anew, if it is time to.
@@ -53,10 +58,12 @@ class DeadMansSwitch:
             If the exchange does not take the call; the countdown then goes on.
         """
         now_ns = self._session.clock.now_ns()
-        interval_ns = round(self._settings.dead_man_interval_s * NS_PER_S)
-        if self._settings.dead_man_enabled and now_ns - self._fed_ns >= interval_ns:
+        if self._settings.dead_man_enabled and now_ns >= self._next_ns:
+            interval_s = self._settings.dead_man_interval_s
+            self._next_ns = now_ns + round(min(_RETRY_S, interval_s) * NS_PER_S)
             await self._session.gateway.arm_dead_mans_switch(round(self._settings.dead_man_countdown_s))
             self._fed_ns = now_ns
+            self._next_ns = now_ns + round(interval_s * NS_PER_S)
 
     async def disarm(self) -> None:
         """Stop the countdown; where that fails it fires on an empty book."""

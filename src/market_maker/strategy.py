@@ -217,7 +217,7 @@ class MarketMakerStrategy:
             decision = self.session.decide(desk, slot)
             if decision.action == Action.KEEP or self._is_latched(decision):
                 continue
-            if self._clock.now_ns() < self.orders.rate_limited_until_ns:
+            if self.session.must_wait(decision, self.orders.counters.rate_limited):
                 desk.reasons[slot] = Reason.RATE_LIMITED
                 continue
             approved = self._approve(desk, slot, decision)
@@ -327,6 +327,7 @@ class MarketMakerStrategy:
         """Wake every level now and then: age, staleness and holds pass without an event."""
         while True:
             await asyncio.sleep(_TICK_S)
+            self.session.watch_rate(self.orders.counters.rate_limited)
             for desk in self.session.desks.values():
                 self._refresh(desk)
 
@@ -337,10 +338,11 @@ class MarketMakerStrategy:
             if self.session.watch_equity():
                 self.session.refresh_limits(self.orders, self.account)
             try:
-                await self.orders.reconcile()
+                if self.session.may_ask(self.orders.counters.rate_limited):
+                    await self.orders.reconcile()
+                    await self.session.fetch_funding()
                 if self.session.is_healthy():
                     await self._switch.feed()
-                await self.session.fetch_funding()
             except CredentialsRefused:
                 raise
             except VenueError as error:
@@ -353,7 +355,8 @@ class MarketMakerStrategy:
                 async with asyncio.timeout(self._settings.position_refresh_s):
                     await self._compare_now.wait()
             self._compare_now.clear()
-            if not await compare_account(self.session, self.orders, self.account):
+            may_ask = self.session.may_ask(self.orders.counters.rate_limited)
+            if not (may_ask and await compare_account(self.session, self.orders, self.account)):
                 self._compare_now.set()
                 await asyncio.sleep(_KEEP_S)
             elif not self._compare_now.is_set():

@@ -5,6 +5,7 @@ code runs, so the same seed takes the same steps however fast the machine is.
 """
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -130,6 +131,9 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
         gateway = InProcessGateway(venue, account_id)
         surroundings = Surroundings(gateway, config, clock, Entropy(play.seed), journal)
         outcome = await MarketMakerStrategy.run(surroundings, play.seconds, view.begin)
+        # What is left is to say how it went; that is not to be cut short.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         runs = _runs(outcome, config)
         journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
         view.end(outcome)
