@@ -262,3 +262,20 @@ def test_every_reason_of_a_decision_is_written_down():
     _, run = play(10.0)
     assert {record["action"] for record in run.records("decision")} <= {action.name for action in Action}
     assert all(record["reason"] for record in run.records("decision"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [60, 120])
+def test_refused_for_their_number_requests_slow_down_and_cancels_still_go(limit):
+    inside, run = play(130.0, markets=ALL, exchange_rules=rules(orders={"requests_per_minute": limit}))
+    assert_sound(inside, run)
+    by_minute = Counter(int(call.at_s // 60) for call in run.gateway.calls)
+    assert by_minute[0] < 2.0 * limit + 30
+    assert by_minute[1] < 1.2 * limit + 10
+    refused = run.strategy.orders.counters.rate_limited
+    assert refused > 10
+    limited = [halt["t"] for halt in run.records("halt") if halt["reason"] == "RATE_LIMITED"]
+    assert limited
+    # What rested when the pauses grew long was taken away, one request a second.
+    gone = [r["t"] for r in run.records("order") if r["state"] == "CANCELLED" and r["t"] > limited[0]]
+    assert gone
