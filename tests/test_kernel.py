@@ -50,6 +50,10 @@ def test_a_row_carries_nested_values_arrays_and_enums() -> None:
     assert row[0].count == 4
 
 
+def test_rows_of_a_class_share_one_dtype_object() -> None:
+    assert new_row(Inner()).dtype is new_row(Inner()).dtype
+
+
 def test_values_are_coerced_to_the_fields_types() -> None:
     row = new_row(Inner())
     write_row(row, Inner(gain=3))

@@ -113,6 +113,7 @@ class MarketDesk:
             for side in (Side.BUY, Side.SELL)
         )
         self._decided_ns = 0
+        self._level_lots = (0, 0)
         self.reasons: dict[SlotId, Reason] = dict.fromkeys(self.slots, Reason.STARTING)
         self._band_up = 1 + min(Decimal(repr(mark_band)), instrument.price_cap)
         self._band_down = 1 - min(Decimal(repr(mark_band)), instrument.price_floor)
@@ -288,8 +289,12 @@ class MarketDesk:
 
     def level_lots(self) -> int:
         """Plain size of the nearest level at the mid, lots."""
-        params = self._params[0]
-        return pricing_engine.level_lots(params.quote, params.market, 0, self.mid2_ticks / 2)
+        mid2_ticks, lots = self._level_lots
+        if mid2_ticks != self.mid2_ticks:
+            mid2_ticks, params = self.mid2_ticks, self._params[0]
+            lots = pricing_engine.level_lots(params.quote, params.market, 0, mid2_ticks / 2)
+            self._level_lots = mid2_ticks, lots
+        return lots
 
 
 def warm_up() -> None:

@@ -16,7 +16,7 @@ from market_maker.emulator.orders import PublicTrade
 from market_maker.instrument import Instrument
 
 _encode = msgspec.json.Encoder().encode
-_TEXTS_KEPT = 65_536
+_TEXTS_KEPT = 4_096
 
 
 def text(value: Decimal) -> str:
