@@ -131,6 +131,8 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
         gateway = InProcessGateway(venue, account_id)
         surroundings = Surroundings(gateway, config, clock, Entropy(play.seed), journal)
         outcome = await MarketMakerStrategy.run(surroundings, play.seconds, view.begin)
+        # The exchange stands still from here: its books are compared with ours as they were looked at last.
+        venue.close()
         # What is left is to say how it went; that is not to be cut short.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
