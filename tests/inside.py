@@ -54,6 +54,7 @@ class WatchedGateway(InProcessGateway):
     """The gateway as it is, with a note of each request; those that a test names fail.
 
     `fail[name]` are errors of the next requests, one each; `refuse[name]` is the error of all of them.
+    With `hides_fills` the look-up of past matches finds none.
     """
 
     def __init__(self, venue: InProcessVenue, account_id: int) -> None:
@@ -61,6 +62,7 @@ class WatchedGateway(InProcessGateway):
         self.calls: list[Call] = []
         self.fail: dict[str, deque[Exception]] = defaultdict(deque)
         self.refuse: dict[str, Exception] = {}
+        self.hides_fills = False
         self._clock = venue.clock
 
     def made(self, name: str) -> list[Call]:
@@ -112,7 +114,8 @@ class WatchedGateway(InProcessGateway):
 
     async def fills(self, since_ns):
         self._note("fills", since_ns)
-        return await super().fills(since_ns)
+        found = await super().fills(since_ns)
+        return [] if self.hides_fills else found
 
     async def positions(self):
         self._note("positions")

@@ -1,0 +1,107 @@
+"""The status: written whole, read back, and shown with a reason for each quote that is missing."""
+
+import os
+
+import pytest
+from rich.console import Console
+
+from market_maker.status import (
+    FILE_NAME,
+    MarketStatus,
+    QuoteStatus,
+    Status,
+    StatusError,
+    is_running,
+    read_status,
+    status_view,
+    write_status,
+)
+
+
+def status(**changes) -> Status:
+    quotes = [
+        QuoteStatus("BUY", 0, "84000", "0.01", "LIVE", "WITHIN_TOLERANCE"),
+        QuoteStatus("BUY", 1, "", "", "NONE", "POSITION_LIMIT"),
+        QuoteStatus("SELL", 0, "", "", "NONE", "STRONG_TREND"),
+    ]
+    market = MarketStatus(
+        market="BTC-USD",
+        regime="ELEVATED",
+        trend="BULLISH",
+        trend_strength=0.75,
+        sigma_bps=12.3,
+        mid="84001.5",
+        position="0.02",
+        position_usd="1,680.03",
+        fills=7,
+        pnl_usd="-1.25",
+        latency_ms=85.0,
+        halt=changes.pop("halt", ""),
+        quotes=quotes,
+    )
+    given = {
+        "pid": os.getpid(),
+        "state": "QUOTING",
+        "profile": "crypto",
+        "venue": "emulator",
+        "started_ns": 1,
+        "updated_ns": 2,
+        "written_ns": 3,
+        "equity_usd": "9,998.75",
+        "pnl_usd": "-1.25",
+        "journal": "journal/mm.jsonl",
+        "markets": [market],
+    }
+    return Status(**(given | changes))
+
+
+def shown(value: Status, footer="") -> str:
+    console = Console(width=140, record=True, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    console.print(status_view(value, footer))
+    console.file.close()
+    return console.export_text()
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    write_status(tmp_path, status())
+    assert read_status(tmp_path) == status()
+    write_status(tmp_path, status(state="STOPPED"))
+    assert read_status(tmp_path).state == "STOPPED"
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_folder_without_a_status_says_so(tmp_path):
+    with pytest.raises(StatusError, match="nothing has run"):
+        read_status(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"pid": "x"}', b"[]"])
+def test_a_file_that_is_no_status_says_so(tmp_path, content):
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(StatusError, match="can not be read"):
+        read_status(tmp_path)
+
+
+def test_the_view_has_the_quotes_and_the_reason_for_each_that_is_missing():
+    text = shown(status(), "Ctrl-C stops")
+    for part in (
+        "BTC-USD",
+        "ELEVATED",
+        "0.01 @ 84000",
+        "position limit",
+        "strong trend",
+        "1,680.03",
+        "9,998.75",
+    ):
+        assert part in text
+    assert "halted" not in text
+    assert "Ctrl-C stops" in text
+
+
+def test_the_view_says_that_a_market_is_halted():
+    assert "halted: stream_lost" in shown(status(halt="STREAM_LOST"))
+
+
+def test_a_process_that_is_there_runs_and_one_that_stopped_does_not():
+    assert is_running(status())
+    assert not is_running(status(state="STOPPED"))
