@@ -46,18 +46,22 @@ class PnlParts:
     funding: Decimal
     basis: Decimal
 
+    def by_name(self) -> dict[str, Decimal]:
+        """The parts that add up to the total, by name."""
+        return {
+            "spread": self.spread,
+            "adverse_selection": self.adverse_selection,
+            "inventory": self.inventory,
+            "fees": self.fees,
+            "rebates": self.rebates,
+            "funding": self.funding,
+        }
+
     @property
     def total(self) -> Decimal:
         """Sum of the parts, basis not among them."""
         total = _ZERO
-        for part in (
-            self.spread,
-            self.adverse_selection,
-            self.inventory,
-            self.fees,
-            self.rebates,
-            self.funding,
-        ):
+        for part in self.by_name().values():
             total = _EXACT.add(total, part)
         return total
 

@@ -97,7 +97,7 @@ class Metrics:
         )
         self._fills = self._counter("mm_fills", "Matches of our orders", "side")
         self._volume = self._counter("mm_volume_usd", "Notional of our matches, USD", "side")
-        self._orders = self._counter("mm_orders", "Requests sent: placed, replaced, cancelled", "kind")
+        self._orders = self._counter("mm_orders", "Requests sent: place, replace, cancel", "kind")
         self._rejects = self._counter("mm_rejects", "Orders that the exchange rejected", "reason")
         self._refusals = self._counter("mm_refusals", "Decisions that the risk manager refused", "reason")
         self._gaps = self._counter("mm_sequence_gaps", "Gaps in a stream's sequence")
@@ -135,7 +135,7 @@ class Metrics:
         self._volume.labels(market, side.name).inc(abs(float(value_usd)))
 
     def order(self, market: str, kind: str) -> None:
-        """Count one request: `placed`, `replaced` or `cancelled`."""
+        """Count one request: `place`, `replace` or `cancel`."""
         self._orders.labels(market, kind).inc()
 
     def reject(self, market: str, reason: str) -> None:

@@ -5,7 +5,7 @@ The strategy runs the tasks; this is the state that they share, and whatever con
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from decimal import Decimal, localcontext
 from typing import Final
 
@@ -20,7 +20,7 @@ from market_maker.gateway import FillReport, Gateway, VenueError
 from market_maker.instrument import Instrument
 from market_maker.ledger import Ledger, OpeningPosition
 from market_maker.market_desk import MarketDesk, warm_up
-from market_maker.metrics import Percentiles
+from market_maker.metrics import MarketFigures, Metrics, Percentiles
 from market_maker.order_manager import OrderManager, RecoverPolicy
 from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
@@ -38,13 +38,14 @@ Limits = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """All that a session needs from outside: the exchange, settings, time, randomness, a journal."""
+    """All that a session needs from outside: exchange, settings, time, randomness, journal, metrics."""
 
     gateway: Gateway
     config: Config
     clock: Clock
     entropy: Entropy
     journal: TradeJournal
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 class Session:
@@ -68,6 +69,7 @@ class Session:
         self.config = config
         self.clock = clock
         self.journal = surroundings.journal
+        self.metrics = surroundings.metrics
         self.desks = desks
         self.ledger = ledger
         self.risk = RiskManager(config.of(RiskSettings))
@@ -118,12 +120,15 @@ class Session:
         """Ask a desk about a slot, and take the time."""
         begun_ns = self.clock.perf_ns()
         decision = desk.decide(slot, self.clock.now_ns())
-        self.decision_us[desk.name].add((self.clock.perf_ns() - begun_ns) / _NS_PER_US)
+        spent_us = (self.clock.perf_ns() - begun_ns) / _NS_PER_US
+        self.decision_us[desk.name].add(spent_us)
+        self.metrics.decision(desk.name, spent_us)
         return decision
 
     def note_approved(self, slot: SlotId, decision: Decision) -> None:
         """Count a request; an order's fills are judged by the limits under which it goes out."""
         self.requests[slot.market][decision.action] += 1
+        self.metrics.order(slot.market, decision.action.name.lower())
         if decision.action != Action.CANCEL:
             self._approved_limits[slot] = self.limits[slot.market]
 
@@ -157,6 +162,43 @@ class Session:
         limits = (max(now[0], then[0]), max(now[1], then[1]))
         if self.ledger.book_fill(report, mid2_ticks, limits):
             self.journal.fill(report, mid2_ticks)
+            fill = report.fill
+            value = desk.instrument.value(fill.price_ticks, fill.size_lots)
+            self.metrics.fill(desk.name, fill.side, value)
+
+    def note_refused(self, desk: MarketDesk, slot: SlotId, reason: Reason) -> None:
+        """Note that the risk manager let a decision not pass."""
+        desk.reasons[slot] = reason
+        self.journal.refused(slot, reason)
+        self.metrics.refused(desk.name, reason)
+
+    def note_rejected(self, market: str, reason: str) -> None:
+        """Note that the exchange rejected an order."""
+        self.rejected[market] += 1
+        self.journal.note("rejected", {"market": market, "reason": reason})
+        self.metrics.reject(market, reason)
+
+    def note_stream_lost(self, desk: MarketDesk, why: str) -> None:
+        """Trust a market's book no more until its stream resumes."""
+        desk.book.lose_trust()
+        self.journal.halt(desk.name, Reason.STREAM_LOST, why)
+        self.metrics.sequence_gap(desk.name)
+
+    def show_metrics(self, orders: OrderManager) -> None:
+        """Set the gauges to what is now."""
+        for name, desk in self.desks.items():
+            direction, strength = desk.trend()
+            parts = self.ledger.attribution(name)
+            figures = MarketFigures(
+                regime=desk.measured_regime,
+                trend=int(direction) * strength,
+                position_usd=self.ledger.inventory_usd(name),
+                quotes_live=len(orders.working((name,))),
+                pnl_usd=parts.by_name(),
+            )
+            self.metrics.show(name, figures)
+        failed = self.journal.failed is not None
+        self.metrics.show_account(self.ledger.equity(), journal_failed=failed)
 
     def watch_equity(self) -> bool:
         """Tell the risk manager the equity; whether its halt (day loss, drawdown) came or went."""

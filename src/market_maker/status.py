@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import msgspec
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -128,28 +129,22 @@ def _quotes(market: MarketStatus, side: str) -> Text:
 
 def status_view(status: Status, footer: str = "") -> Group:
     """Live picture of a status for a terminal of 100 columns or more."""
-    table = Table(expand=False, pad_edge=False, title_justify="left")
-    for heading in ("market", "mid", "regime", "trend", "position"):
+    table = Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False)
+    for heading in ("market", "regime", "position"):
         table.add_column(heading, no_wrap=True)
     for heading in ("bids", "asks"):
-        table.add_column(heading)
-    for heading in ("fills", "PnL", "ms"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, min_width=15)
+    table.add_column("result", justify="right", no_wrap=True)
     for market in status.markets:
-        regime = Text(
-            f"{market.regime}\n{market.sigma_bps:.1f} bps", style=_REGIME_STYLE.get(market.regime, "")
-        )
+        style = _REGIME_STYLE.get(market.regime, "")
+        trend = f"{_TREND_MARK.get(market.trend, '?')} {market.trend_strength:.2f}"
         table.add_row(
-            market.market,
-            market.mid,
-            regime,
-            f"{_TREND_MARK.get(market.trend, '?')} {market.trend_strength:.2f}",
+            Text.assemble((market.market, "bold"), f"\n{market.mid}\n{market.latency_ms:.0f} ms"),
+            Text(f"{market.regime}\n{market.sigma_bps:.1f} bps\n{trend}", style=style),
             f"{market.position}\n{market.position_usd} $",
             _quotes(market, "BUY"),
             _quotes(market, "SELL"),
-            str(market.fills),
-            market.pnl_usd,
-            f"{market.latency_ms:.0f}",
+            f"{market.fills} fills\n{market.pnl_usd} $",
         )
         if market.halt:
             table.add_row("", Text(f"halted: {market.halt.lower()}", style="bold red"))

@@ -205,8 +205,7 @@ class MarketMakerStrategy:
             case FundingRate():
                 self.session.expect_funding()
             case StreamLost():
-                desk.book.lose_trust()
-                self.session.journal.halt(desk.name, Reason.STREAM_LOST, event.why)
+                self.session.note_stream_lost(desk, event.why)
 
     async def _level_task(self, slot: SlotId) -> None:
         """Decide about one slot whenever something moved, and carry the decision out."""
@@ -244,8 +243,7 @@ class MarketMakerStrategy:
             session.journal.decision(slot, decision)
             session.note_approved(slot, decision)
             return verdict
-        desk.reasons[slot] = verdict.reason
-        session.journal.refused(slot, verdict.reason)
+        session.note_refused(desk, slot, verdict.reason)
         return verdict.instead
 
     def _refresh(self, desk: MarketDesk) -> None:
@@ -315,8 +313,7 @@ class MarketMakerStrategy:
     def _on_rejected(self, slot: SlotId, reason: str) -> None:
         """Count what the exchange refused; post-only rejections are none of these."""
         self._breaker.fail(self._clock.now_ns())
-        self.session.rejected[slot.market] += 1
-        self.session.journal.note("rejected", {"market": slot.market, "reason": reason})
+        self.session.note_rejected(slot.market, reason)
 
     def _on_post_only_rejected(self, slot: SlotId) -> None:
         desk = self.session.desks.get(slot.market)
@@ -335,6 +332,7 @@ class MarketMakerStrategy:
         """Every second: settle overdue orders, watch equity, feed the dead man's switch, fetch funding."""
         while True:
             await asyncio.sleep(_KEEP_S)
+            self.session.show_metrics(self.orders)
             if self.session.watch_equity():
                 self.session.refresh_limits(self.orders, self.account)
             try:

@@ -134,6 +134,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
     from market_maker.emulator.scenarios import UnknownMarket, UnknownScenario
     from market_maker.gateway import VenueError
     from market_maker.instrument import InstrumentError
+    from market_maker.public_markets import MarketChoiceError
     from market_maker.recordings.events import RecordingError
     from market_maker.startup import ForeignOrdersFound
     from market_maker.status import StatusError
@@ -143,6 +144,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
         ConfigError: ExitCode.USAGE,
         UnknownScenario: ExitCode.USAGE,
         UnknownMarket: ExitCode.EXCHANGE,
+        MarketChoiceError: ExitCode.USAGE,
         VenueError: ExitCode.EXCHANGE,
         InstrumentError: ExitCode.EXCHANGE,
         ForeignOrdersFound: ExitCode.EXCHANGE,

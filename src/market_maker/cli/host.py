@@ -21,16 +21,20 @@ from rich.live import Live
 
 from market_maker.clock import Clock, Entropy, LoopClock, SystemClock
 from market_maker.config import Config
-from market_maker.config_sections import SessionSettings
+from market_maker.config_sections import MetricsSettings, SessionSettings
 from market_maker.domain import NS_PER_S
 from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.flow import Flow
 from market_maker.emulator.recorded_flow import build_recorded_flows
 from market_maker.emulator.rules import ExchangeRules, MoneyRules
-from market_maker.emulator.scenarios import build_flows, instruments
+from market_maker.emulator.scenarios import build_flows, instruments, market_names
 from market_maker.exchanges.in_process import InProcessGateway, InProcessVenue
+from market_maker.exchanges.replies import decode_markets
+from market_maker.exchanges.wire import Unknown
 from market_maker.faultsim.virtual_loop import VirtualTimeLoop
 from market_maker.instrument import Instrument
+from market_maker.metrics import Metrics, start_http_server
+from market_maker.public_markets import Listing
 from market_maker.session import Surroundings
 from market_maker.session_report import status_of, summary_of
 from market_maker.status import status_view, write_status
@@ -89,6 +93,16 @@ def markets_of(play: Play, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(instrument.name for instrument in listed)
 
 
+def listings_inside(seed: int = 1) -> list[Listing]:
+    """Markets of the exchange inside as it lists them, after a minute of its life."""
+    names, end_ns = market_names(), VIRTUAL_START_NS + 60 * NS_PER_S
+    flows = build_flows("mixed", names, seed, VIRTUAL_START_NS)
+    rng = np.random.default_rng([seed, 1])
+    exchange = Exchange(instruments(names), flows, ExchangeRules(), rng, VIRTUAL_START_NS)
+    exchange.advance(end_ns)
+    return list(decode_markets(exchange.queries.instruments(), Unknown()).values())
+
+
 def run_inside(config: Config, play: Play, *, show: bool) -> Played:
     """Run a session on the exchange inside.
 
@@ -126,10 +140,12 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
     files = JournalFiles("mm", settings, clock)
     journal = TradeJournal(ThreadSink(files, settings) if real else InlineSink(files), clock)
     view = _View(Path(settings.journal_dir), files.path, show=show)
+    metrics, served = Metrics(), config.of(MetricsSettings)
+    server = start_http_server(metrics, served.metrics_port) if served.metrics_enabled else None
     venue.start()
     try:
         gateway = InProcessGateway(venue, account_id)
-        surroundings = Surroundings(gateway, config, clock, Entropy(play.seed), journal)
+        surroundings = Surroundings(gateway, config, clock, Entropy(play.seed), journal, metrics)
         outcome = await MarketMakerStrategy.run(surroundings, play.seconds, view.begin)
         # The exchange stands still from here: its books are compared with ours as they were looked at last.
         venue.close()
@@ -143,6 +159,8 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
         await view.close()
         venue.close()
         journal.close()
+        if server is not None:
+            server.close()
     return Played(outcome, runs, exchange, account_id, files.path)
 
 

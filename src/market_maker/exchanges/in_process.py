@@ -48,6 +48,7 @@ from market_maker.gateway import (
     StreamLost,
 )
 from market_maker.instrument import Instrument
+from market_maker.public_markets import select_markets
 
 _LOOKUP_S: Final = 0.04
 _HTTP_OK: Final = 200
@@ -198,11 +199,8 @@ class InProcessGateway:
         listed = await self._look_up(
             self._queries.instruments, lambda body: replies.decode_markets(body, self.unknown)
         )
-        missing = [market for market in markets if market not in listed]
-        if missing:
-            msg = f"expected a market of {', '.join(sorted(listed))}, was {', '.join(missing)}"
-            raise MarketNotFound(msg, 1001)
-        self._instruments = {name: listed[name].instrument for name in markets or listed}
+        offered = {name: listing.instrument for name, listing in listed.items()}
+        self._instruments = select_markets(offered, markets) if markets else offered
         return dict(self._instruments)
 
     async def fees(self, market: str) -> Fees:
