@@ -137,7 +137,9 @@ def status_view(status: Status, footer: str = "") -> Group:
     table.add_column("result", justify="right", no_wrap=True)
     for market in status.markets:
         style = _REGIME_STYLE.get(market.regime, "")
-        trend = f"{_TREND_MARK.get(market.trend, '?')} {market.trend_strength:.2f}"
+        trend = f"trend {_TREND_MARK.get(market.trend, '?')} {market.trend_strength:.2f}"
+        if market.halt:
+            trend, style = market.halt.lower().replace("_", " "), "bold red"
         table.add_row(
             Text.assemble((market.market, "bold"), f"\n{market.mid}\n{market.latency_ms:.0f} ms"),
             Text(f"{market.regime}\n{market.sigma_bps:.1f} bps\n{trend}", style=style),
@@ -146,8 +148,6 @@ def status_view(status: Status, footer: str = "") -> Group:
             _quotes(market, "SELL"),
             f"{market.fills} fills\n{market.pnl_usd} $",
         )
-        if market.halt:
-            table.add_row("", Text(f"halted: {market.halt.lower()}", style="bold red"))
     head = Text(f"{status.state}  {status.venue}  profile {status.profile}  ", style="bold")
     head.append(f"equity {status.equity_usd} $  PnL {status.pnl_usd} $", style="")
     return Group(head, table, Text(footer, style="dim"))

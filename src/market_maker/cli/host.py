@@ -32,9 +32,11 @@ from market_maker.exchanges.in_process import InProcessGateway, InProcessVenue
 from market_maker.exchanges.replies import decode_markets
 from market_maker.exchanges.wire import Unknown
 from market_maker.faultsim.virtual_loop import VirtualTimeLoop
+from market_maker.gateway import VenueError
 from market_maker.instrument import Instrument
 from market_maker.metrics import Metrics, start_http_server
 from market_maker.public_markets import Listing
+from market_maker.recordings.events import RecordingError
 from market_maker.session import Surroundings
 from market_maker.session_report import status_of, summary_of
 from market_maker.status import status_view, write_status
@@ -76,13 +78,17 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of it; `runs` is empty where it was stopped before it began."""
+    """What came of it; `runs` is empty where it was stopped before it began.
+
+    `failure` is what ended it, if it began and anything but the time or a wish to stop did.
+    """
 
     outcome: Outcome
     runs: list[RunSummary]
     exchange: Exchange
     account_id: int
     journal: Path
+    failure: Exception | None = None
 
 
 def markets_of(play: Play, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -109,7 +115,7 @@ def run_inside(config: Config, play: Play, *, show: bool) -> Played:
     Raises
     ------
     VenueError, RecordingError, UnknownScenario, UnknownMarket, OSError
-        If it can not begin, or the exchange refuses us for good.
+        If it can not begin. What ends it later is in what is returned, beside the summary.
     """
     real = play.speed == 1.0
     factory: Callable[[], asyncio.AbstractEventLoop]
@@ -146,7 +152,7 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
     try:
         gateway = InProcessGateway(venue, account_id)
         surroundings = Surroundings(gateway, config, clock, Entropy(play.seed), journal, metrics)
-        outcome = await MarketMakerStrategy.run(surroundings, play.seconds, view.begin)
+        outcome, failure = await _ended(surroundings, play, view)
         # The exchange stands still from here: its books are compared with ours as they were looked at last.
         venue.close()
         # What is left is to say how it went; that is not to be cut short.
@@ -161,7 +167,19 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
         journal.close()
         if server is not None:
             server.close()
-    return Played(outcome, runs, exchange, account_id, files.path)
+    return Played(outcome, runs, exchange, account_id, files.path, failure)
+
+
+async def _ended(surroundings: Surroundings, play: Play, view: "_View") -> tuple[Outcome, Exception | None]:
+    """Run the strategy to its end; a failure after it began is kept for later, and summed up like any."""
+    try:
+        return await MarketMakerStrategy.run(surroundings, play.seconds, view.begin), None
+    except (VenueError, RecordingError) as error:
+        strategy = view.strategy
+        if strategy is None:
+            raise
+        remaining = tuple(order.external_id for order in strategy.orders.working())
+        return Outcome(strategy.stop.why or str(error), remaining, strategy), error
 
 
 def _runs(outcome: Outcome, config: Config) -> list[RunSummary]:
@@ -180,9 +198,11 @@ class _View:
         console = Console(stderr=True)
         self._live = Live(console=console, auto_refresh=False, transient=True) if show else None
         self._task: asyncio.Future[None] | None = None
+        self.strategy: MarketMakerStrategy | None = None
 
     def begin(self, strategy: MarketMakerStrategy) -> None:
         """Show a strategy from now on."""
+        self.strategy = strategy
         if self._live is not None:
             self._live.start()
         self._task = asyncio.ensure_future(self._run(strategy))

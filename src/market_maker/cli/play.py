@@ -35,9 +35,18 @@ def speed_of(text: str) -> float:
 
 
 def play_and_report(config: "Config", play: "Play", *, as_json: bool) -> ExitCode:
-    """Run a session on the exchange inside, and print its summary and where the journal is."""
+    """Run a session on the exchange inside, and print its summary and where the journal is.
+
+    Raises
+    ------
+    Exception
+        Whatever ended the session before its time, once the summary is printed.
+    """
     from market_maker.cli.host import run_inside
     from market_maker.cli.report import print_report
 
     played = run_inside(config, play, show=not as_json and sys.stderr.isatty())
-    return print_report(played, as_json=as_json)
+    code = print_report(played, as_json=as_json)
+    if played.failure is not None:
+        raise played.failure
+    return code

@@ -108,6 +108,8 @@ class RecordedFlow:
         return self._folded.best_ticks(Side.BUY) or 0, self._folded.best_ticks(Side.SELL) or 0
 
     def _advance(self) -> None:
+        # Where the recording can not be read on, the flow has ended.
+        self._pending, self._next_ns = None, None
         self._pending = next(self._events, None)
         self._schedule()
 

@@ -49,6 +49,7 @@ from market_maker.gateway import (
 )
 from market_maker.instrument import Instrument
 from market_maker.public_markets import select_markets
+from market_maker.recordings.events import RecordingError
 
 _LOOKUP_S: Final = 0.04
 _HTTP_OK: Final = 200
@@ -79,6 +80,7 @@ class InProcessVenue:
         self._market_queues: dict[str, Frames] = {}
         self._account_queues: dict[int, Frames] = {}
         self._closed = False
+        self._failure: Exception | None = None
 
     def start(self) -> None:
         """Begin to live; nothing happens at the exchange before."""
@@ -94,6 +96,11 @@ class InProcessVenue:
                 future.set_exception(OutcomeUnknown(_CLOSED))
         for queue in (*self._market_queues.values(), *self._account_queues.values()):
             queue.put_nowait(None)
+
+    def check_failure(self) -> None:
+        """Raise whatever the exchange, or one of its flows, failed with."""
+        if self._failure is not None:
+            raise self._failure
 
     async def send(self, account_id: int, request: Request) -> Reply:
         """Submit a request and wait for its reply.
@@ -116,6 +123,8 @@ class InProcessVenue:
     def market_frames(self, market: str) -> Frames:
         """Subscribe to a market; an earlier subscription ends."""
         queue = self._renew(self._market_queues, market)
+        if self._failure is not None:
+            queue.put_nowait(None)
         self.exchange.subscribe_market(market)
         self._arm()
         return queue
@@ -163,9 +172,23 @@ class InProcessVenue:
         self._timer = None
         # The loop's float time may be a hair short of the instant that the timer was set to.
         now_ns = max(self.clock.now_ns(), self._timer_due_ns)
-        for output in self.exchange.advance(now_ns):
-            self._deliver(output)
+        try:
+            outputs = self.exchange.advance(now_ns)
+        except RecordingError as error:
+            # Its flow has ended. The exchange lives on, so that orders are cancelled and books compared.
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  (nobody hears of an error in a timer; the streams raise it)
+            self._fail(error)
+            self.close()
+        else:
+            for output in outputs:
+                self._deliver(output)
         self._arm()
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        for queue in self._market_queues.values():
+            queue.put_nowait(None)
 
     def _deliver(self, output: Reply | AccountFrame | MarketFrame) -> None:
         if isinstance(output, MarketFrame):
@@ -300,6 +323,7 @@ class InProcessGateway:
                             _check_turn("book", event.seq, expected)
                             expected += 1
                         yield event
+                self._venue.check_failure()
                 return
             except CorruptFrame as error:
                 yield StreamLost(market, str(error))
@@ -326,6 +350,7 @@ class InProcessGateway:
                     self.unknown.update(frame.unknown)
                     for event in frame.events:
                         yield event
+                self._venue.check_failure()
                 return
             except CorruptFrame as error:
                 yield StreamLost("", str(error))
