@@ -189,7 +189,7 @@ def test_a_bad_override_says_what_was_expected_and_what_was_found(override, mess
             "{}: expected tables [markets.\"NAME\".section], was markets = ['BTC-USD']",
         ),
         (
-            '[markets."A".session]\nnetwork = "testnet"',
+            '[markets."A".session]\nnetwork = "emulator"',
             "network: expected one value for all markets, was one for A",
         ),
         ("[markets]\nETH-USD = 1", '{}: expected a table [markets."ETH-USD".section], was 1'),

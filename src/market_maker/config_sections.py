@@ -12,11 +12,9 @@ _MASK: Final = "********"
 
 
 class Network(Enum):
-    """Which exchange: the one inside the process, or one of Extended's."""
+    """Which exchange is traded on. There is one so far: the one inside the process."""
 
     EMULATOR = "emulator"
-    TESTNET = "testnet"
-    MAINNET = "mainnet"
 
 
 class StopAction(Enum):
