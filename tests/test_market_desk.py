@@ -166,6 +166,18 @@ async def test_nothing_is_decided_about_a_slot_whose_request_is_on_its_way(world
 
 
 @virtual
+async def test_an_outer_level_leaves_room_for_the_larger_of_an_order_and_its_replacement(world: World):
+    desk = desk_of()
+    desk.set_account(-1_500, (0, 0))
+    await world.quote(BID, price=9_990, lots=1_400)
+    await world.do(BID, Action.REPLACE, price=9_991, lots=1_000)
+    desk.write_slots(world.orders, START_NS)
+    outer = desk.decide(SlotId(X, Side.BUY, 1), START_NS)
+    assert outer.reduce_only
+    assert outer.size_lots == 100
+
+
+@virtual
 async def test_a_side_is_quoted_by_an_order_of_half_the_size_that_is_near(world: World):
     desk = desk_of()
     plain = desk.level_lots()

@@ -109,3 +109,17 @@ def test_frames_lost_for_a_while_leave_no_trace_in_the_books(kind):
     inside, run = play_beside(25.0, during, scenario="mixed")
     assert_sound(inside, run)
     assert len(run.records("fill")) == len(inside.account.trades)
+
+
+def test_a_fill_that_the_stream_lost_just_before_the_end_is_fetched():
+    async def during(inside, strategy):
+        await inside.until(3.0)
+        inside.venue.losing = {"TRADE", "POSITION"}
+        await fill_ours(inside, Side.BUY)
+        await inside.until(3.15)
+        strategy.stop.ask("a test")
+        inside.venue.losing = set()
+
+    inside, run = play_beside(14.0, during)
+    assert_sound(inside, run)
+    assert len(run.records("fill")) == len(inside.account.trades) >= 1

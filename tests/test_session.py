@@ -164,7 +164,8 @@ def test_uptime_ends_with_quoting_and_not_with_the_session():
     assert "STOPPING" not in report.pauses
 
 
-def test_fills_of_an_order_are_judged_by_the_limit_under_which_it_went_out():
+@pytest.mark.parametrize("action", [Action.CANCEL, Action.REPLACE])
+def test_fills_of_an_order_are_judged_by_the_limit_under_which_it_went_out(action):
     async def main():
         inside = Inside("calm")
         seen = {}
@@ -175,7 +176,7 @@ def test_fills_of_an_order_are_judged_by_the_limit_under_which_it_went_out():
             slot = SlotId(BTC, Side.BUY, 0)
             before = session.limits[BTC]
             session.limits[BTC] = (0, 0)
-            session.note_approved(slot, Decision(Action.CANCEL, Reason.STOPPING, 0, 0, reduce_only=False))
+            session.note_approved(slot, Decision(action, Reason.STOPPING, 0, 0, reduce_only=False))
             order = next(o for o in inside.account.open.values() if o.side is Side.BUY)
             await inside.order(Side.SELL, order.price_ticks, order.lots + 10**6, account_id=inside.other_id)
             await inside.until(3.3)

@@ -4,7 +4,7 @@ The desk is where values meet. It turns events into the rows that `observe` and 
 decisions out; it sends nothing and waits for nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Final
@@ -184,25 +184,22 @@ class MarketDesk:
 
     def write_slots(self, orders: OrderManager, now_ns: int) -> None:
         """Write what is known of our orders here into the slots and the book."""
-        found = {slot: orders.slot_order(slot) for slot in self.slots}
         own: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
-        for slot, order in found.items():
-            self._write_slot(slot, order, found)
+        at_risk = dict.fromkeys(self.slots, 0)
         for order in orders.working((self.name,)):
             levels = own[order.order.side]
             levels[order.price_ticks] = levels.get(order.price_ticks, 0) + order.remaining_lots
+            if order.slot in at_risk:
+                # Of an order and the one that is to take its place, the larger may fill.
+                at_risk[order.slot] = max(at_risk[order.slot], order.at_risk_lots)
+        for slot in self.slots:
+            self._write_slot(slot, orders.slot_order(slot), at_risk)
         for side, levels in own.items():
             self.book.set_own(side, levels, now_ns)
 
-    def _write_slot(
-        self, slot: SlotId, order: TrackedOrder | None, found: dict[SlotId, TrackedOrder | None]
-    ) -> None:
+    def _write_slot(self, slot: SlotId, order: TrackedOrder | None, at_risk: Mapping[SlotId, int]) -> None:
         row = self._rows[slot]
-        others = [
-            (other.level, resting.at_risk_lots)
-            for other, resting in found.items()
-            if other.side == slot.side and other.level != slot.level and resting is not None
-        ]
+        others = [(other.level, lots) for other, lots in at_risk.items() if other.side == slot.side]
         row["inner_lots"] = sum(lots for level, lots in others if level < slot.level)
         row["outer_lots"] = sum(lots for level, lots in others if level > slot.level)
         row["resting"] = order is not None and order.is_working

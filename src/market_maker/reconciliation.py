@@ -64,21 +64,27 @@ async def _agree_in_the_end(session: Session, orders: OrderManager, account: Acc
         if positions_agree(session, account):
             return True
         if attempt == _TRIES // 2:
-            # What filled before the session is in the position that it started from.
-            since_ns = max(session.started_ns, session.clock.now_ns() - _LOOK_BACK_NS)
-            for report in await session.gateway.fills(since_ns):
-                orders.on_fill(report)
+            await _fetch_fills(session, orders)
         await asyncio.sleep(_PAUSE_S)
     return False
 
 
-async def settle_books(session: Session, account: AccountStream) -> bool:
+async def _fetch_fills(session: Session, orders: OrderManager) -> None:
+    """Take in what matched lately. What filled before the session is in the position that it started from."""
+    since_ns = max(session.started_ns, session.clock.now_ns() - _LOOK_BACK_NS)
+    for report in await session.gateway.fills(since_ns):
+        orders.on_fill(report)
+
+
+async def settle_books(session: Session, orders: OrderManager, account: AccountStream) -> bool:
     """Fetch what is missing until our equity equals the exchange's; whether it does."""
     looks, deadline_ns = 0, session.clock.now_ns() + _RATE_WINDOW_NS
     while looks < _TRIES and session.clock.now_ns() < deadline_ns:
         try:
             session.expect_funding()
             await session.fetch_funding()
+            if looks == _TRIES // 2:
+                await _fetch_fills(session, orders)
             await account.refresh()
         except RateLimited as refusal:
             await asyncio.sleep(refusal.retry_after_s)

@@ -88,7 +88,7 @@ class Session:
         self.reducing = False
         self.quoted_until_ns = 0
         self._pace = RateBackoff()
-        self._approved_limits: dict[SlotId, Limits] = {}
+        self._approved_limits: dict[SlotId, tuple[Limits, Limits]] = {}
         self._funding_due = True
         self._funding_since_ns = self.started_ns
 
@@ -129,8 +129,12 @@ class Session:
         """Count a request; an order's fills are judged by the limits under which it goes out."""
         self.requests[slot.market][decision.action] += 1
         self.metrics.order(slot.market, decision.action.name.lower())
-        if decision.action != Action.CANCEL:
-            self._approved_limits[slot] = self.limits[slot.market]
+        if decision.action == Action.CANCEL:
+            return
+        # The order that is replaced may fill yet.
+        replaced = self._approved_limits.get(slot) if decision.action == Action.REPLACE else None
+        limits = self.limits[slot.market]
+        self._approved_limits[slot] = (limits, replaced[0] if replaced else limits)
 
     def note_quotes(self, desk: MarketDesk, orders: OrderManager) -> None:
         """Account for the time that the sides of a market are quoted, or why they are not."""
@@ -158,8 +162,10 @@ class Session:
         """Book one of our fills, once."""
         # Before any book there is no mid: the fill then counts as made at the mid.
         mid2_ticks = desk.mid2_ticks or 2 * report.fill.price_ticks
-        now, then = self.limits[desk.name], self._approved_limits.get(slot, (0, 0)) if slot else (0, 0)
-        limits = (max(now[0], then[0]), max(now[1], then[1]))
+        in_force = [self.limits[desk.name]]
+        if slot is not None:
+            in_force += self._approved_limits.get(slot, ())
+        limits = (max(long for long, _ in in_force), max(short for _, short in in_force))
         if self.ledger.book_fill(report, mid2_ticks, limits):
             self.journal.fill(report, mid2_ticks)
             fill = report.fill

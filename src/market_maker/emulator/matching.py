@@ -123,9 +123,12 @@ class MatchingEngine:
         if old is None or not old.is_open:
             return StatusReason.PREV_ORDER_NOT_FOUND
         self._close(old, OrderStatus.CANCELLED, StatusReason.ORDER_REPLACED, now_ns)
-        if self._rules.replacement_counts_filled:
-            order.lots -= old.filled_lots
-        return StatusReason.INVALID_QTY if order.lots <= 0 else None
+        if not self._rules.replacement_counts_filled:
+            return None
+        if order.lots <= old.filled_lots:
+            return StatusReason.INVALID_QTY
+        order.lots -= old.filled_lots
+        return None
 
     def _refusal(self, market: Market, order: Order) -> StatusReason | None:
         """Why the engine does not take an order that the API took."""
