@@ -11,7 +11,7 @@ from market_maker.gateway import Candle, Fees
 from market_maker.instrument import Instrument
 from market_maker.market_desk import Halts, MarketDesk, market_params
 from market_maker.orderbook_manager import BookSettings
-from market_maker.reprice_pipeline import Params
+from market_maker.strategy_rows import Params
 
 X = "X-USD"
 BID, ASK = SlotId(X, Side.BUY, 0), SlotId(X, Side.SELL, 0)

@@ -13,7 +13,8 @@ import pytest
 from market_maker import reprice_pipeline as pipeline
 from market_maker.domain import NS_PER_S, Action, Reason, Side
 from market_maker.kernel import new_row
-from market_maker.reprice_pipeline import Account, BookRow, DecisionRow, MarketParams, Params, Slot, State
+from market_maker.pricing_engine import MarketParams
+from market_maker.strategy_rows import Account, BookRow, DecisionRow, Params, Slot, State, read_decision
 
 STEP_S = 0.5
 START_NS = 1_700_000_000 * NS_PER_S
@@ -122,7 +123,7 @@ class MiniHost:
         pipeline.observe_book(self.params, self.state, self.book, now_ns)
         for row in self.slots:
             pipeline.decide(self.params, self.state, self.account, row, self.decision, now_ns)
-            decision = pipeline.read_decision(self.decision)
+            decision = read_decision(self.decision)
             self.apply(row[0], decision, now_ns)
             self.reasons[decision.reason] += 1
         self.two_sided += len({int(row[0].side) for row in self.slots if row[0].resting}) == 2

@@ -12,6 +12,7 @@ from market_maker.domain import NS_PER_S, Book, Side
 from market_maker.kernel import new_row
 from market_maker.pricing_engine import (
     Conditions,
+from market_maker.strategy_rows import Params
     MarketParams,
     OffsetMode,
     OffsetSettings,
@@ -21,7 +22,6 @@ from market_maker.pricing_engine import (
     SpreadEmaSettings,
     SpreadEmaState,
 )
-from market_maker.reprice_pipeline import Params
 from market_maker.trend_signal import TrendMode, TrendSettings
 
 LEGACY_OFFSET = OffsetSettings(

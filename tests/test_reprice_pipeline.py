@@ -16,13 +16,13 @@ from market_maker.domain import NS_PER_S, Action, Book, Decision, Reason, Regime
 from market_maker.kernel import new_row, plain
 from market_maker.post_only_safety import PostOnlySettings, PostOnlyState
 from market_maker.pricing_engine import MarketParams, OffsetSettings, QuoteSettings
-from market_maker.reprice_pipeline import (
+from market_maker.reprice_pipeline import RepricePipeline
+from market_maker.strategy_rows import (
     Account,
     BookRow,
     DecisionRow,
     ExtremeAction,
     Params,
-    RepricePipeline,
     RepriceSettings,
     Slot,
     State,

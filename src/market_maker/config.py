@@ -20,8 +20,8 @@ from market_maker.config_sources import DEFAULT_PROFILE, Given, Reader
 from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
 from market_maker.pricing_engine import MarketParams
-from market_maker.reprice_pipeline import Params
 from market_maker.risk_manager import RiskSettings
+from market_maker.strategy_rows import Params
 from market_maker.trade_journal import JournalSettings
 
 T = TypeVar("T")

@@ -34,6 +34,7 @@ from market_maker.order_manager import OrderManager
 from market_maker.order_table import TrackedOrder
 from market_maker.orderbook_manager import BookSettings, OrderbookManager
 from market_maker.pricing_engine import MarketParams
+from market_maker.strategy_rows import Account, BookRow, DecisionRow, Params, Slot, State, read_decision
 from market_maker.summary import is_good_quote
 
 _LATENCY_WEIGHT: Final = 0.1
@@ -96,7 +97,7 @@ class MarketDesk:
         self,
         instrument: Instrument,
         fees: Fees,
-        params: pipeline.Params,
+        params: Params,
         book_settings: BookSettings,
         mark_band: float,
         latency_s: float,
@@ -118,11 +119,11 @@ class MarketDesk:
         self._band_up = 1 + min(Decimal(repr(mark_band)), instrument.price_cap)
         self._band_down = 1 - min(Decimal(repr(mark_band)), instrument.price_floor)
         self._params = new_row(replace(params, market=market_params(instrument, fees)))
-        self._state = new_row(pipeline.State())
-        self._account = new_row(pipeline.Account(order_latency_s=latency_s))
-        self._rows = {slot: new_row(pipeline.Slot(int(slot.side), slot.level)) for slot in self.slots}
-        self._decision = new_row(pipeline.DecisionRow())
-        self._book_row = new_row(pipeline.BookRow())
+        self._state = new_row(State())
+        self._account = new_row(Account(order_latency_s=latency_s))
+        self._rows = {slot: new_row(Slot(int(slot.side), slot.level)) for slot in self.slots}
+        self._decision = new_row(DecisionRow())
+        self._book_row = new_row(BookRow())
         # Touched on every event: 0.1 us through a view of the field, 2 us as `row[0].field`.
         self._halt_reason = self._account["halt_reason"]
         self._last_frame_ns = self._account["last_frame_ns"]
@@ -229,7 +230,7 @@ class MarketDesk:
         self._decided_ns = now_ns
         self._halt_reason[0] = max(self.halts.gravest, self.book.reason)
         pipeline.decide(self._params, self._state, self._account, self._rows[slot], self._decision, now_ns)
-        decision = pipeline.read_decision(self._decided)
+        decision = read_decision(self._decided)
         at_limit = decision.reason == Reason.POSITION_LIMIT
         self.reasons[slot] = self.limit_reason if at_limit else decision.reason
         return decision
@@ -298,7 +299,7 @@ def warm_up() -> None:
     """Compile every kernel that a desk calls, or load it from the cache, before a frame waits for it."""
     step = Decimal("0.01")
     instrument = Instrument("WARM-UP", step, step, step)
-    desk = MarketDesk(instrument, Fees(Decimal(0), Decimal(0)), pipeline.Params(), BookSettings(), 0.05, 0.1)
+    desk = MarketDesk(instrument, Fees(Decimal(0), Decimal(0)), Params(), BookSettings(), 0.05, 0.1)
     update = BookUpdate(
         "WARM-UP", is_snapshot=True, bids=[(9_999, 9)], asks=[(10_001, 9)], seq=1, venue_ns=1, recv_ns=1
     )

@@ -302,7 +302,7 @@ def scaled_lots(
 
 
 class PricingParams(Protocol):
-    """The settings that pricing reads; `reprice_pipeline.Params` is one."""
+    """The settings that pricing reads; `strategy_rows.Params` is one."""
 
     @property
     def quote(self) -> QuoteSettings:

@@ -24,9 +24,9 @@ from market_maker.metrics import MarketFigures, Metrics, Percentiles
 from market_maker.order_manager import OrderManager, RecoverPolicy
 from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
-from market_maker.reprice_pipeline import Params
 from market_maker.risk_manager import RiskManager, RiskSettings
 from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
+from market_maker.strategy_rows import Params
 from market_maker.summary import Quotes, UptimeTracker
 from market_maker.trade_journal import TradeJournal
 
