@@ -54,3 +54,14 @@ def test_memory_is_read_in_a_process_for_each_point():
     in_json(result, ["points", "rss_first_mb", "rss_last_mb", "growth_mb_per_hour"])
     assert [point["market_seconds"] for point in result["points"]] == [1.2, 3.0]
     assert all(point["rss_mb"] > 10.0 and point["events"] > 0 for point in result["points"])
+
+
+@pytest.mark.slow
+def test_profiles_are_shown_side_by_side():
+    profiles = benchmark("profiles")
+    result = profiles.main(seconds=3.0)
+    in_json(result, ["benchmark", "rows"])
+    rows = result["rows"]
+    assert {row["profile"] for row in rows} == {"crypto", "legacy"}
+    assert {row["where"] for row in rows} == {"mixed", "ramp", "crash"}
+    assert len(profiles.markdown(rows).splitlines()) == 2 + len(rows)
