@@ -12,7 +12,6 @@ from market_maker.domain import NS_PER_S, Book, Side
 from market_maker.kernel import new_row
 from market_maker.pricing_engine import (
     Conditions,
-from market_maker.strategy_rows import Params
     MarketParams,
     OffsetMode,
     OffsetSettings,
@@ -22,6 +21,7 @@ from market_maker.strategy_rows import Params
     SpreadEmaSettings,
     SpreadEmaState,
 )
+from market_maker.strategy_rows import Params
 from market_maker.trend_signal import TrendMode, TrendSettings
 
 LEGACY_OFFSET = OffsetSettings(

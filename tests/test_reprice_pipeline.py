@@ -2,9 +2,7 @@
 
 import math
 import os
-import tomllib
-from dataclasses import fields, replace
-from importlib import resources
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -622,27 +620,6 @@ def test_decide_is_compiled_once_for_all_hosts():
     pipeline.decide(*(new_row(v) for v in (PARAMS, State(), ACCOUNT, Slot(), DecisionRow())), np.int64(NOW))
     assert len(pipeline.decide.signatures) == 1
     assert len(pipeline.observe_book.signatures) == 1
-
-
-def test_each_legacy_value_is_a_setting_that_differs_or_is_named_by_the_requirements():
-    text = (resources.files("market_maker") / "profiles" / "legacy.toml").read_text(encoding="utf-8")
-    sections = {f.name: vars(PARAMS)[f.name] for f in fields(Params)}
-    for name, values in tomllib.loads(text).items():
-        known = vars(sections[name])
-        for key, value in values.items():
-            assert key in known, f"[{name}] {key}"
-            default = known[key]
-            assert default.name if isinstance(value, str) else type(value) is type(default), f"{name}.{key}"
-
-
-def test_setting_names_are_unique_over_all_sections():
-    names = [f.name for s in fields(Params) for f in fields(vars(PARAMS)[s.name])]
-    assert len(names) == len(set(names))
-
-
-def test_each_section_has_at_most_twelve_settings():
-    for section in fields(Params):
-        assert len(fields(vars(PARAMS)[section.name])) <= 12, section.name
 
 
 def test_disabled_guards_change_nothing_else():
