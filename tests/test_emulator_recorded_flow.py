@@ -186,3 +186,18 @@ def test_real_recording_is_followed_without_crossing(folder, market, share):
             bid, ask = book.best_ticks(Side.BUY), book.best_ticks(Side.SELL)
             assert bid is None or ask is None or bid < ask
     assert taken > share * wanted
+
+
+def test_a_flow_that_can_not_be_read_on_has_ended():
+    class Torn(Scripted):
+        def events(self):
+            yield from self.stream
+            msg = "line 3: expected a frame, was none"
+            raise RecordingError(msg)
+
+    flow, book = RecordedFlow(Torn(FIRST, trades(2 * S, Side.BUY, 100, 1)), START, S, 100 * S), MinimalBook()
+    step(flow, book)
+    with pytest.raises(RecordingError, match="line 3"):
+        flow.pop(book)
+    assert flow.next_ns() is None
+    assert list(flow.pop(book)) == []
