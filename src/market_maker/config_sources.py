@@ -4,6 +4,7 @@ From weak to strong: the profile, TOML files in the order given, `.env`, the `MM
 A name that nobody knows is a problem, never ignored: a misspelt limit is no limit.
 """
 
+import io
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from dotenv.parser import parse_stream
 from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from market_maker.config_fields import Setting, closest
@@ -70,6 +72,15 @@ class Reader:
         if not path.is_file():
             self.problems.append(f"{path}: expected a file of MM_NAME=value lines, found none")
             return
+        text = self._text(path, "a file of MM_NAME=value lines")
+        if text is None:
+            return
+        for line in parse_stream(io.StringIO(text)):
+            if line.error or (line.value is None and (line.key or "").startswith(_PREFIX)):
+                # The line is not repeated: it may hold a secret.
+                place = f"{path}, line {line.original.line}"
+                self.problems.append(f"{place}: expected NAME=value, found no '=' or no closing quote")
+                return
         source = DotEnvSettingsSource(
             BaseSettings, env_file=path, env_file_encoding="utf-8", case_sensitive=True
         )
@@ -77,13 +88,17 @@ class Reader:
 
     def toml_file(self, path: Path) -> Iterator[Given]:
         """Read a TOML file."""
+        text = self._text(path, "a TOML file of settings")
+        if text is not None:
+            yield from self._toml(text, str(path))
+
+    def _text(self, path: Path, expected: str) -> str | None:
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is not UTF-8 text"
-            self.problems.append(f"{path}: expected a TOML file of settings, but {reason}")
-            return
-        yield from self._toml(text, str(path))
+            self.problems.append(f"{path}: expected {expected}, but {reason}")
+            return None
 
     def profile(self, name: str, origin: str) -> Iterator[Given]:
         """Read a profile of the package; the default profile is the settings' own defaults."""

@@ -15,7 +15,7 @@ from market_maker.cli.app import (
     examples,
     load_settings,
 )
-from market_maker.cli.play import play_and_report, speed_of
+from market_maker.cli.play import LONGEST_S, RICHEST_USD, play_and_report, speed_of
 
 _MARKETS = "BTC-USD,ETH-USD,WIF-USD"
 
@@ -30,7 +30,9 @@ _MARKETS = "BTC-USD,ETH-USD,WIF-USD"
 )
 def demo(
     *,
-    seconds: Annotated[float, typer.Option(min=1.0, help="How long to quote, in the market's time.")] = 60.0,
+    seconds: Annotated[
+        float, typer.Option(min=1.0, max=LONGEST_S, help="How long to quote, in the market's time.")
+    ] = 60.0,
     scenario: Annotated[
         str, typer.Option(help="Generated market: calm, choppy, trend, crash, mixed, ramp or flat.")
     ] = "mixed",
@@ -38,16 +40,21 @@ def demo(
     recording: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Follow a recorded market instead: folder or file.")
     ] = None,
-    offset: Annotated[float, typer.Option(min=0.0, help="Where in the recording to begin, s.")] = 0.0,
+    offset: Annotated[
+        float, typer.Option(min=0.0, max=LONGEST_S, help="Where in the recording to begin, s.")
+    ] = 0.0,
     market: Annotated[
         list[str] | None, typer.Option("--market", "-m", help="Market to quote; may be repeated.")
     ] = None,
     speed: Annotated[
         str, typer.Option(help="Market seconds in a second; 1 is real time, max as fast as it goes.")
     ] = "1",
-    deposit: Annotated[float, typer.Option(min=1.0, help="Money of the account, USD.")] = 10_000.0,
+    deposit: Annotated[
+        float, typer.Option(min=1.0, max=RICHEST_USD, help="Money of the account, USD.")
+    ] = 10_000.0,
     funding_every: Annotated[
-        float, typer.Option(min=1.0, help="Time between funding payments, s; 3600 on the exchange.")
+        float,
+        typer.Option(min=1.0, max=LONGEST_S, help="Time between funding payments, s; 3600 on the exchange."),
     ] = 3600.0,
     profile: ProfileOption = None,
     config: ConfigOption = None,

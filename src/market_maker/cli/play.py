@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from market_maker.cli.host import Play
     from market_maker.config import Config
 
+LONGEST_S: Final = 366 * 86_400.0
+RICHEST_USD: Final = 1e12
 _FASTEST: Final = 100_000.0
 
 

@@ -15,7 +15,7 @@ from market_maker.cli.app import (
     examples,
     load_settings,
 )
-from market_maker.cli.play import play_and_report, speed_of
+from market_maker.cli.play import LONGEST_S, RICHEST_USD, play_and_report, speed_of
 
 
 @app.command(
@@ -28,7 +28,8 @@ from market_maker.cli.play import play_and_report, speed_of
 def run(
     *,
     seconds: Annotated[
-        float | None, typer.Option(min=1.0, help="How long to quote, s; until stopped if not given.")
+        float | None,
+        typer.Option(min=1.0, max=LONGEST_S, help="How long to quote, s; until stopped if not given."),
     ] = None,
     scenario: Annotated[str, typer.Option(help="Market that the exchange inside generates.")] = "mixed",
     seed: Annotated[int, typer.Option(min=0, help="Seed of that market and of the exchange.")] = 1,
@@ -36,7 +37,9 @@ def run(
         Path | None, typer.Option(metavar="PATH", help="Follow a recorded market instead: folder or file.")
     ] = None,
     speed: Annotated[str, typer.Option(help="Market seconds in a second, or max.")] = "1",
-    deposit: Annotated[float, typer.Option(min=1.0, help="Money of the account, USD.")] = 10_000.0,
+    deposit: Annotated[
+        float, typer.Option(min=1.0, max=RICHEST_USD, help="Money of the account, USD.")
+    ] = 10_000.0,
     profile: ProfileOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,

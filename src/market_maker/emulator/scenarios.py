@@ -3,6 +3,7 @@
 All markets of a scenario go through its schedule; the wild alt may have one of its own.
 """
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -189,7 +190,8 @@ def build_flows(scenario: str, markets: Sequence[str], seed: int, start_ns: int)
         If there is no such scenario or market; the messages list what exists.
     """
     if scenario not in _SCENARIOS:
-        msg = f"expected a scenario of {', '.join(_SCENARIOS)}, was {scenario!r}"
+        hint = _hint(scenario, list(_SCENARIOS))
+        msg = f"expected a scenario of {', '.join(_SCENARIOS)}, was {scenario!r}{hint}"
         raise UnknownScenario(msg)
     chosen = _SCENARIOS[scenario]
     flows: list[Flow] = []
@@ -202,9 +204,16 @@ def build_flows(scenario: str, markets: Sequence[str], seed: int, start_ns: int)
 
 def _model(market: str) -> MarketModel:
     if market not in _MODELS:
-        msg = f"expected a market of {', '.join(_MODELS)}, was {market!r}"
+        hint = _hint(market, list(_MODELS))
+        msg = f"expected a market of {', '.join(_MODELS)}, was {market!r}{hint}"
         raise UnknownMarket(msg)
     return _MODELS[market]
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    by_folded = {other.casefold(): other for other in known}
+    close = difflib.get_close_matches(name.casefold(), list(by_folded), n=1)
+    return f"; did you mean {by_folded[close[0]]}?" if close else ""
 
 
 def _adapted(model: MarketModel, scenario: Scenario) -> MarketModel:
