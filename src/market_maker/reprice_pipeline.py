@@ -18,7 +18,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from market_maker import post_only_safety, pricing_engine, toxicity_guard, trend_signal, volatility_regime
+from market_maker import (
+    post_only_safety,
+    pricing_engine,
+    resting_order,
+    toxicity_guard,
+    trend_signal,
+    volatility_regime,
+)
 from market_maker.domain import BPS, NS_PER_S, Action, Book, Decision, Reason, Regime, Side
 from market_maker.kernel import Row, kernel, new_row, write_row
 from market_maker.pricing_engine import Conditions
@@ -43,11 +50,8 @@ _REPLACE: Final = int(Action.REPLACE)
 _CANCEL: Final = int(Action.CANCEL)
 _NONE: Final = int(Reason.NONE)
 _NEW_QUOTE: Final = int(Reason.NEW_QUOTE)
-_PRICE_MOVED: Final = int(Reason.PRICE_MOVED)
 _SIZE_CHANGED: Final = int(Reason.SIZE_CHANGED)
-_AGE_EXCEEDED: Final = int(Reason.AGE_EXCEEDED)
 _WITHIN_TOLERANCE: Final = int(Reason.WITHIN_TOLERANCE)
-_MIN_INTERVAL: Final = int(Reason.MIN_REPRICE_INTERVAL)
 _REQUEST_PENDING: Final = int(Reason.REQUEST_PENDING)
 _NO_BOOK: Final = int(Reason.NO_BOOK)
 _STALE_BOOK: Final = int(Reason.STALE_BOOK)
@@ -302,60 +306,6 @@ def _want(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_ns: i
 
 
 @kernel
-def needs_reprice(p: Params, slot: Slot, d: DecisionRow) -> bool:
-    """Whether the resting price is further from the wanted one than the tolerance.
-
-    The more inventory there is to be got rid of, the closer a reducing order follows.
-    """
-    tolerance = p.reprice.reprice_tolerance * d.offset_bps * d.fair_ticks / BPS
-    if float(slot.side) * d.conditions.inventory_share < 0.0:
-        tolerance *= 1.0 - math.fabs(d.conditions.inventory_share)
-    off = math.fabs(float(d.wanted_ticks - slot.price_ticks))
-    return off > max(tolerance, p.reprice.reprice_tolerance_ticks)
-
-
-@kernel
-def _needs_resize(p: Params, slot: Slot, d: DecisionRow) -> bool:
-    off = math.fabs(float(d.wanted_lots - slot.remaining_lots))
-    return off > p.reprice.reprice_size_tolerance * float(d.wanted_lots)
-
-
-@kernel
-def age_exceeded(p: Params, slot: Slot, regime: int, now_ns: int) -> bool:
-    """Whether the order is due to be renewed."""
-    scale = volatility_regime.order_age_scale(p.regime_scale, regime)
-    return float(now_ns - slot.placed_ns) >= p.reprice.max_order_age_s * scale * NS_PER_S
-
-
-@kernel
-def _too_early(p: Params, slot: Slot, regime: int, now_ns: int) -> bool:
-    scale = volatility_regime.reprice_interval_scale(p.regime_scale, regime)
-    return float(now_ns - slot.last_change_ns) < p.reprice.min_reprice_interval_s * scale * NS_PER_S
-
-
-@kernel
-def _is_dangerous(p: Params, a: Account, slot: Slot, d: DecisionRow) -> bool:
-    """Whether an opening order rests where a fill would no longer pay its costs."""
-    if not p.reprice.reprice_safety_enabled or slot.side * a.position_lots < 0:
-        return False
-    edge = pricing_engine.edge_bps(slot.side, float(slot.price_ticks), d.fair_ticks, 0.0)
-    return edge < pricing_engine.cost_floor_bps(p.offset, d.conditions)
-
-
-@kernel
-def _change_reason(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_ns: int) -> int:
-    """Why the resting order is replaced (below WITHIN_TOLERANCE), or else kept."""
-    early = _too_early(p, slot, s.market_view.regime, now_ns)
-    if needs_reprice(p, slot, d):
-        return _MIN_INTERVAL if early and not _is_dangerous(p, a, slot, d) else _PRICE_MOVED
-    if _needs_resize(p, slot, d):
-        return _MIN_INTERVAL if early else _SIZE_CHANGED
-    if age_exceeded(p, slot, s.market_view.regime, now_ns):
-        return _AGE_EXCEEDED
-    return _WITHIN_TOLERANCE
-
-
-@kernel
 def _compare(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_ns: int) -> None:
     """Choose the action where a quote is wanted."""
     replaces = _REPLACE if slot.resting else _PLACE
@@ -365,7 +315,7 @@ def _compare(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_ns
     elif post_only_safety.backing_off(slot.post_only, now_ns):
         d.reason = _BACKOFF
     elif slot.resting:
-        d.reason = _change_reason(p, s, a, slot, d, now_ns)
+        d.reason = resting_order.change_reason(p, s, a, slot, d, now_ns)
     else:
         d.reason = _NEW_QUOTE
     if d.reason < _WITHIN_TOLERANCE:
@@ -434,9 +384,11 @@ class RepricePipeline:
     def needs_reprice(self, account: Account, slot: Slot, now_ns: int) -> bool:
         """Whether the slot's price is further from the wanted one than the tolerance."""
         self.evaluate(account, slot, now_ns)
-        return needs_reprice(self.params[0], self.slot[0], self.decision[0])
+        return resting_order.needs_reprice(self.params[0], self.slot[0], self.decision[0])
 
     def age_exceeded(self, slot: Slot, now_ns: int) -> bool:
         """Whether the slot's order is due to be renewed."""
         write_row(self.slot, slot)
-        return age_exceeded(self.params[0], self.slot[0], int(self.state[0].market_view.regime), now_ns)
+        return resting_order.age_exceeded(
+            self.params[0], self.slot[0], int(self.state[0].market_view.regime), now_ns
+        )
