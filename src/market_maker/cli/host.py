@@ -6,9 +6,7 @@ code runs, so the same seed takes the same steps however fast the machine is.
 
 import asyncio
 import signal
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +14,8 @@ from typing import Final
 
 import numpy as np
 import uvloop
-from rich.console import Console
-from rich.live import Live
 
+from market_maker.cli.view import SessionView
 from market_maker.clock import Clock, Entropy, LoopClock, SystemClock
 from market_maker.config import Config
 from market_maker.config_sections import MetricsSettings, SessionSettings
@@ -38,15 +35,13 @@ from market_maker.metrics import Metrics, start_http_server
 from market_maker.public_markets import Listing
 from market_maker.recordings.events import RecordingError
 from market_maker.session import Surroundings
-from market_maker.session_report import status_of, summary_of
-from market_maker.status import status_view, write_status
+from market_maker.session_report import summary_of
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import RunSummary, as_dict
 from market_maker.trade_journal import InlineSink, JournalFiles, JournalSettings, ThreadSink, TradeJournal
 
 # 2026-01-05 00:00 UTC: virtual sessions begin there, so that a seed repeats to the byte.
 VIRTUAL_START_NS: Final = 1_767_571_200 * NS_PER_S
-_SHOW_EVERY_S: Final = 0.5
 _HOUR_S: Final = 3600.0
 
 
@@ -145,7 +140,7 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
     settings = config.of(JournalSettings)
     files = JournalFiles("mm", settings, clock)
     journal = TradeJournal(ThreadSink(files, settings) if real else InlineSink(files), clock)
-    view = _View(Path(settings.journal_dir), files.path, show=show)
+    view = SessionView(Path(settings.journal_dir), files.path, clock, play.seconds, live=show)
     metrics, served = Metrics(), config.of(MetricsSettings)
     server = start_http_server(metrics, served.metrics_port) if served.metrics_enabled else None
     venue.start()
@@ -160,7 +155,7 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
             signal.signal(number, signal.SIG_IGN)
         runs = _runs(outcome, config)
         journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
-        view.end(outcome)
+        view.end()
     finally:
         await view.close()
         venue.close()
@@ -170,7 +165,9 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
     return Played(outcome, runs, exchange, account_id, files.path, failure)
 
 
-async def _ended(surroundings: Surroundings, play: Play, view: "_View") -> tuple[Outcome, Exception | None]:
+async def _ended(
+    surroundings: Surroundings, play: Play, view: SessionView
+) -> tuple[Outcome, Exception | None]:
     """Run the strategy to its end; a failure after it began is kept for later, and summed up like any."""
     try:
         return await MarketMakerStrategy.run(surroundings, play.seconds, view.begin), None
@@ -187,50 +184,3 @@ def _runs(outcome: Outcome, config: Config) -> list[RunSummary]:
     if strategy is None:
         return []
     return summary_of(strategy.session, strategy.orders, config.of(SessionSettings).network.value)
-
-
-class _View:
-    """Shows the status while it runs, and writes it where `mm status` reads it."""
-
-    def __init__(self, folder: Path, journal: Path, *, show: bool) -> None:
-        self._folder = folder
-        self._journal = journal
-        console = Console(stderr=True)
-        self._live = Live(console=console, auto_refresh=False, transient=True) if show else None
-        self._task: asyncio.Future[None] | None = None
-        self.strategy: MarketMakerStrategy | None = None
-
-    def begin(self, strategy: MarketMakerStrategy) -> None:
-        """Show a strategy from now on."""
-        self.strategy = strategy
-        if self._live is not None:
-            self._live.start()
-        self._task = asyncio.ensure_future(self._run(strategy))
-
-    async def _run(self, strategy: MarketMakerStrategy) -> None:
-        while True:
-            self._show(strategy, "STOPPING" if strategy.stop.why else "QUOTING")
-            await asyncio.sleep(_SHOW_EVERY_S)
-
-    def end(self, outcome: Outcome) -> None:
-        """Write the last status."""
-        if outcome.strategy is not None:
-            self._show(outcome.strategy, "STOPPED")
-
-    def _show(self, strategy: MarketMakerStrategy, state: str) -> None:
-        status = status_of(strategy.session, strategy.orders, state, self._journal)
-        if self._live is not None:
-            self._live.update(status_view(status, f"journal {self._journal}   Ctrl-C stops"), refresh=True)
-        try:
-            write_status(self._folder, status)
-        except OSError as error:
-            print(f"mm: the status file can not be written: {error}", file=sys.stderr)
-
-    async def close(self) -> None:
-        """Stop showing."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        if self._live is not None:
-            self._live.stop()
