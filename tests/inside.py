@@ -174,12 +174,19 @@ class Inside:
     """An exchange with one account that a bot trades on, and one of somebody else. Made inside the loop."""
 
     def __init__(
-        self, scenario="flat", markets=(BTC,), seed=1, exchange_rules=None, deposit="10000", flows=None
+        self,
+        scenario="flat",
+        markets=(BTC,),
+        seed=1,
+        exchange_rules=None,
+        deposit="10000",
+        flows=None,
+        listed=None,
     ) -> None:
         self.clock = LoopClock(asyncio.get_running_loop(), START_NS)
         self.markets = tuple(markets)
         self.seed = seed
-        listed = instruments(markets)
+        listed = listed or instruments(markets)
         chosen = flows or build_flows(scenario, markets, seed, START_NS)
         generator = np.random.default_rng([seed, 1])
         self.exchange = Exchange(listed, chosen, exchange_rules or ExchangeRules(), generator, START_NS)
