@@ -14,6 +14,7 @@ from market_maker.domain import NS_PER_S, Action, Book, Decision, Reason, Regime
 from market_maker.kernel import new_row, plain
 from market_maker.post_only_safety import PostOnlySettings, PostOnlyState
 from market_maker.pricing_engine import MarketParams, OffsetSettings, QuoteSettings
+from market_maker.realised_volatility import VolatilitySettings
 from market_maker.reprice_pipeline import RepricePipeline
 from market_maker.strategy_rows import (
     Account,
@@ -27,7 +28,7 @@ from market_maker.strategy_rows import (
 )
 from market_maker.toxicity_guard import ImbalanceSettings, JumpSettings, SpreadGuardSettings, ToxicitySettings
 from market_maker.trend_signal import TrendMode, TrendSettings
-from market_maker.volatility_regime import VolatilityRegimeSettings, VolatilitySettings
+from market_maker.volatility_regime import VolatilityRegimeSettings
 
 NOW = 1_700_000_000 * NS_PER_S
 MS = 1_000_000

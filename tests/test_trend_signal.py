@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_maker import kernel as kernel_module
+from market_maker import realised_volatility as rv
 from market_maker import trend_signal as ts
-from market_maker import volatility_regime as vr
 from market_maker.domain import NS_PER_S, Direction
 from market_maker.kernel import Row, kernel, new_row
 
@@ -54,10 +54,11 @@ def _run_with_volatility(
     rows: tuple[Row, Row, Row, Row, Row], times_ns: np.ndarray, log_mids: np.ndarray, out: np.ndarray
 ) -> None:
     """Feed both signals as the bot does; `out` gets z (not a number while there is none) and strength."""
-    vol, regimes, vol_state, trend, trend_state = rows
+    vol, vol_state, trend, trend_state = rows
     for i in range(times_ns.size):
-        vr.update(vol[0], regimes[0], vol_state[0], log_mids[i], times_ns[i])
-        ts.update(trend[0], trend_state[0], log_mids[i], vr.sigma_long_bps(vol_state[0]), times_ns[i])
+        while rv.advance(vol[0], vol_state[0], log_mids[i], times_ns[i]):
+            pass
+        ts.update(trend[0], trend_state[0], log_mids[i], rv.sigma_long_bps(vol_state[0]), times_ns[i])
         covered = trend_state[0].covered_s >= trend[0].trend_slow_ema_s
         out[i, 0] = trend_state[0].z if covered else math.nan
         out[i, 1] = ts.strength(trend[0], trend_state[0])
@@ -66,9 +67,8 @@ def _run_with_volatility(
 def run_with_volatility(times_ns: np.ndarray, log_mids: np.ndarray) -> np.ndarray:
     out = np.zeros((times_ns.size, 2))
     rows = (
-        new_row(vr.VolatilitySettings()),
-        new_row(vr.VolatilityRegimeSettings()),
-        new_row(vr.VolatilityState()),
+        new_row(rv.VolatilitySettings()),
+        new_row(rv.VolatilityState()),
         new_row(ts.TrendSettings()),
         new_row(ts.TrendState()),
     )

@@ -258,7 +258,7 @@ class MarketDesk:
     @property
     def measured_regime(self) -> Regime:
         """Regime that the volatility says, whether or not the strategy acts on it."""
-        return Regime(int(volatility_regime.measured_regime(self._state[0].volatility)))
+        return Regime(int(volatility_regime.measured_regime(self._state[0].regime)))
 
     def trend(self) -> tuple[Direction, float]:
         """Direction and strength (0 to 1) of the trend."""

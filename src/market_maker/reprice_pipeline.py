@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from market_maker import (
     post_only_safety,
     pricing_engine,
+    realised_volatility,
     resting_order,
     toxicity_guard,
     trend_signal,
@@ -81,15 +82,15 @@ def _spread_bps(book: BookRow) -> float:
 def _refresh_view(p: Params, s: State) -> None:
     """Put the signals in force. Until volatility counts, the market is taken to be ELEVATED."""
     view = s.market_view
-    s.sigma_bps = volatility_regime.sigma_bps(s.volatility)
-    view.sigma_fast_bps = volatility_regime.sigma_fast_bps(s.volatility)
-    view.regime = volatility_regime.current_regime(s.volatility)
-    s.warm = volatility_regime.is_warm(s.volatility) or not p.regime.vol_regime_enabled
+    s.sigma_bps = realised_volatility.sigma_bps(s.volatility)
+    view.sigma_fast_bps = realised_volatility.sigma_fast_bps(s.volatility)
+    view.regime = volatility_regime.current_regime(s.regime)
+    s.warm = realised_volatility.is_warm(s.volatility) or not p.regime.vol_regime_enabled
     if not s.warm:
         s.sigma_bps = max(s.sigma_bps, p.regime.vol_regime_elevated_bps)
         view.regime = max(view.regime, _ELEVATED)
     # The guards look for what is out of the ordinary, and a lively minute is ordinary too.
-    view.sigma_bps = max(s.sigma_bps, volatility_regime.sigma_long_bps(s.volatility))
+    view.sigma_bps = max(s.sigma_bps, realised_volatility.sigma_long_bps(s.volatility))
     view.trend_direction = trend_signal.direction(p.trend, s.trend)
     view.trend_strong = trend_signal.is_strong(p.trend, s.trend)
 
@@ -103,8 +104,8 @@ def observe_book(P: Row, S: Row, B: Row, now_ns: int) -> None:  # noqa: N803  (r
     if not _has_two_sides(book) or book.bid_ticks >= book.ask_ticks:
         return
     log_mid = math.log(0.5 * float(book.bid_ticks + book.ask_ticks))
-    volatility_regime.update(p.volatility, p.regime, s.volatility, log_mid, now_ns)
-    sigma_long = volatility_regime.sigma_long_bps(s.volatility)
+    volatility_regime.update(p.volatility, p.regime, s.volatility, s.regime, log_mid, now_ns)
+    sigma_long = realised_volatility.sigma_long_bps(s.volatility)
     trend_signal.update(p.trend, s.trend, log_mid, sigma_long, now_ns)
     toxicity_guard.update(
         p.toxicity, p.imbalance, s.toxicity, log_mid, book.bid_depth_lots, book.ask_depth_lots, now_ns
@@ -135,7 +136,7 @@ def observe_trade(
 def seed(P: Row, S: Row, closes: NDArray[np.float64], n: int) -> None:  # noqa: N803
     """Warm the volatility up from `n` one-minute closes, oldest first."""
     p, s = P[0], S[0]
-    volatility_regime.seed(p.volatility, p.regime, s.volatility, closes, n)
+    volatility_regime.seed(p.volatility, p.regime, s.volatility, s.regime, closes, n)
     _refresh_view(p, s)
 
 

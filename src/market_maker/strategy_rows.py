@@ -28,6 +28,7 @@ from market_maker.pricing_engine import (
     SpreadEmaSettings,
     SpreadEmaState,
 )
+from market_maker.realised_volatility import VolatilitySettings, VolatilityState
 from market_maker.toxicity_guard import (
     ImbalanceSettings,
     JumpSettings,
@@ -37,12 +38,7 @@ from market_maker.toxicity_guard import (
     ToxicityState,
 )
 from market_maker.trend_signal import TrendSettings, TrendState
-from market_maker.volatility_regime import (
-    RegimeScaleSettings,
-    VolatilityRegimeSettings,
-    VolatilitySettings,
-    VolatilityState,
-)
+from market_maker.volatility_regime import RegimeScaleSettings, RegimeState, VolatilityRegimeSettings
 
 _BUY: Final = int(Side.BUY)
 _KEEP: Final = int(Action.KEEP)
@@ -114,6 +110,7 @@ class State:
     """Signals of one market, and the last book and trade."""
 
     volatility: VolatilityState = field(default_factory=VolatilityState)
+    regime: RegimeState = field(default_factory=RegimeState)
     trend: TrendState = field(default_factory=TrendState)
     toxicity: ToxicityState = field(default_factory=ToxicityState)
     spread_ema: SpreadEmaState = field(default_factory=SpreadEmaState)
