@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from inside import BTC, Inside, assert_sound, in_virtual_time, rules
 
-from market_maker.domain import Action, Decision, Reason, Side, SlotId
+from market_maker.domain import Reason, Side
 from market_maker.gateway import OutcomeUnknown
 
 ALL = (BTC, "ETH-USD", "WIF-USD")
@@ -164,23 +164,20 @@ def test_uptime_ends_with_quoting_and_not_with_the_session():
     assert "STOPPING" not in report.pauses
 
 
-@pytest.mark.parametrize("action", [Action.CANCEL, Action.REPLACE])
-def test_fills_of_an_order_are_judged_by_the_limit_under_which_it_went_out(action):
+def test_fills_of_an_order_are_judged_by_the_limit_under_which_it_went_out():
     async def main():
         inside = Inside("calm")
         seen = {}
 
         async def during(strategy):
             await inside.until(3.0)
-            session, desk = strategy.session, strategy.session.desks[BTC]
-            slot = SlotId(BTC, Side.BUY, 0)
+            session = strategy.session
             before = session.limits[BTC]
             session.limits[BTC] = (0, 0)
-            session.note_approved(slot, Decision(action, Reason.STOPPING, 0, 0, reduce_only=False))
             order = next(o for o in inside.account.open.values() if o.side is Side.BUY)
             await inside.order(Side.SELL, order.price_ticks, order.lots + 10**6, account_id=inside.other_id)
             await inside.until(3.3)
-            seen["before"], seen["position"] = before, session.ledger.position_lots(desk.name)
+            seen["before"], seen["position"] = before, session.ledger.position_lots(BTC)
             seen["breaches"] = session.ledger.counts(BTC).limit_breaches
 
         await inside.session(5.0, during=during)

@@ -83,7 +83,7 @@ async def settle_books(session: Session, orders: OrderManager, account: AccountS
         try:
             session.expect_funding()
             await session.fetch_funding()
-            if looks == _TRIES // 2:
+            if looks >= _TRIES // 2 and not positions_agree(session, account):
                 await _fetch_fills(session, orders)
             await account.refresh()
         except RateLimited as refusal:

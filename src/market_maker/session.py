@@ -3,7 +3,7 @@
 The strategy runs the tasks; this is the state that they share, and whatever concerns all markets together.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal, localcontext
@@ -23,6 +23,7 @@ from market_maker.market_desk import MarketDesk, warm_up
 from market_maker.metrics import MarketFigures, Metrics, Percentiles
 from market_maker.order_manager import OrderManager, RecoverPolicy
 from market_maker.order_records import OrderSettings
+from market_maker.order_table import TrackedOrder
 from market_maker.orderbook_manager import BookSettings
 from market_maker.risk_manager import RiskManager, RiskSettings
 from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
@@ -33,6 +34,7 @@ from market_maker.trade_journal import TradeJournal
 _CANDLES: Final = 20
 _NS_PER_US: Final = 1_000
 _EXACT_DIGITS: Final = 60
+_REMEMBERED_ORDERS: Final = 5_000
 Limits = tuple[int, int]
 
 
@@ -88,7 +90,7 @@ class Session:
         self.reducing = False
         self.quoted_until_ns = 0
         self._pace = RateBackoff()
-        self._approved_limits: dict[SlotId, tuple[Limits, Limits]] = {}
+        self._limits_of: OrderedDict[str, Limits] = OrderedDict()
         self._funding_due = True
         self._funding_since_ns = self.started_ns
 
@@ -126,15 +128,17 @@ class Session:
         return decision
 
     def note_approved(self, slot: SlotId, decision: Decision) -> None:
-        """Count a request; an order's fills are judged by the limits under which it goes out."""
+        """Count a request."""
         self.requests[slot.market][decision.action] += 1
         self.metrics.order(slot.market, decision.action.name.lower())
-        if decision.action == Action.CANCEL:
+
+    def note_sent(self, order: TrackedOrder | None) -> None:
+        """Remember the limits under which an order goes out first: its fills are judged by them."""
+        if order is None or order.external_id in self._limits_of:
             return
-        # The order that is replaced may fill yet.
-        replaced = self._approved_limits.get(slot) if decision.action == Action.REPLACE else None
-        limits = self.limits[slot.market]
-        self._approved_limits[slot] = (limits, replaced[0] if replaced else limits)
+        self._limits_of[order.external_id] = self.limits[order.order.market]
+        if len(self._limits_of) > _REMEMBERED_ORDERS:
+            self._limits_of.popitem(last=False)
 
     def note_quotes(self, desk: MarketDesk, orders: OrderManager) -> None:
         """Account for the time that the sides of a market are quoted, or why they are not."""
@@ -158,14 +162,13 @@ class Session:
         self.events[desk.name] += 1
         self.ledger.on_mid(desk.name, desk.mid2_ticks, now_ns)
 
-    def book_fill(self, desk: MarketDesk, slot: SlotId | None, report: FillReport) -> None:
+    def book_fill(self, desk: MarketDesk, report: FillReport) -> None:
         """Book one of our fills, once."""
         # Before any book there is no mid: the fill then counts as made at the mid.
         mid2_ticks = desk.mid2_ticks or 2 * report.fill.price_ticks
-        in_force = [self.limits[desk.name]]
-        if slot is not None:
-            in_force += self._approved_limits.get(slot, ())
-        limits = (max(long for long, _ in in_force), max(short for _, short in in_force))
+        now = self.limits[desk.name]
+        then = self._limits_of.get(report.fill.external_id, now)
+        limits = (max(now[0], then[0]), max(now[1], then[1]))
         if self.ledger.book_fill(report, mid2_ticks, limits):
             self.journal.fill(report, mid2_ticks)
             fill = report.fill

@@ -224,6 +224,7 @@ class MarketMakerStrategy:
                 continue
             desk.sent(slot, self._clock.now_ns())
             sending = self.orders.apply(slot, approved)
+            self.session.note_sent(self.orders.slot_order(slot))
             # The reservation is made: the other levels must see it before they decide.
             self._refresh(desk)
             await sending
@@ -295,12 +296,12 @@ class MarketMakerStrategy:
         self._halt_all(Reason.STREAM_LOST, why)
         self._compare_now.set()
 
-    def _on_fill(self, slot: SlotId | None, report: FillReport) -> None:
+    def _on_fill(self, _slot: SlotId | None, report: FillReport) -> None:
         """Book a fill and tell everyone whom it concerns."""
         desk = self.session.desks.get(report.fill.market)
         if desk is None:
             return
-        self.session.book_fill(desk, slot, report)
+        self.session.book_fill(desk, report)
         self.session.refresh_limits(self.orders, self.account)
         self._refresh(desk)
 
