@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_maker import pricing_engine as pricing
-from market_maker.domain import NS_PER_S, Book, Side
+from market_maker.domain import Book, Side
 from market_maker.kernel import new_row
 from market_maker.pricing_engine import (
     Conditions,
@@ -18,8 +18,6 @@ from market_maker.pricing_engine import (
     PricingEngine,
     QuoteSettings,
     SkewSettings,
-    SpreadEmaSettings,
-    SpreadEmaState,
 )
 from market_maker.strategy_rows import Params
 from market_maker.trend_signal import TrendMode, TrendSettings
@@ -221,30 +219,6 @@ def test_a_size_that_cannot_be_computed_is_none(fair, unit):
 def test_scale_and_depth_shrink_a_size_to_no_less_than_the_smallest_order(scale, depth, expected):
     market = record(MarketParams(min_lots=10))
     assert pricing.scaled_lots(record(QuoteSettings()), market, 100, scale, depth) == expected
-
-
-def smoothed(settings, spreads, step_s):
-    rule, state = record(settings), record(SpreadEmaState())
-    for i, spread in enumerate(spreads):
-        pricing.update_spread(rule, state, spread, round(i * step_s * NS_PER_S))
-    return float(state.spread_bps)
-
-
-def test_the_spread_is_smoothed_by_time_whatever_the_update_rate():
-    # Lesson 13: an average over sample counts gives another answer at another rate.
-    sparse = smoothed(SpreadEmaSettings(), [1.0, 5.0, 5.0], 10.0)
-    dense = smoothed(SpreadEmaSettings(), [1.0] * 1000 + [5.0] * 1001, 0.01)
-    assert sparse == pytest.approx(1.0 + 4.0 * (1.0 - math.exp(-1.0)))
-    assert dense == pytest.approx(sparse, rel=1e-9)
-
-
-def test_the_legacy_spread_is_smoothed_by_sample():
-    legacy = SpreadEmaSettings(spread_ema_alpha=0.15)
-    assert smoothed(legacy, [1.0, 5.0, 5.0], 1.0) == pytest.approx(1.0 + 4.0 * (1.0 - 0.85**2))
-
-
-def test_a_spread_that_is_no_number_is_passed_over():
-    assert smoothed(SpreadEmaSettings(), [2.0, math.nan, -1.0], 1.0) == 2.0
 
 
 class FakeBooks:

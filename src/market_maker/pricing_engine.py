@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
-from market_maker.domain import BPS, NS_PER_S, Book, Side
+from market_maker.domain import BPS, Book, Side
 from market_maker.kernel import kernel, new_row
 from market_maker.trend_signal import TrendMode, TrendSettings
 
@@ -80,14 +80,6 @@ class SkewSettings:
 
 
 @dataclass(frozen=True)
-class SpreadEmaSettings:
-    """Smoothing of the market's spread."""
-
-    spread_ema_s: float = 10.0  # s, time constant
-    spread_ema_alpha: float = 0.0  # weight of each sample instead of the time constant; 0: by time
-
-
-@dataclass(frozen=True)
 class MarketParams:
     """What pricing must know of the market itself; written by the host from the instrument."""
 
@@ -96,16 +88,6 @@ class MarketParams:
     maker_fee_bps: float = 0.0  # bps, negative for a rebate
     taker_fee_bps: float = 2.5  # bps
     small_reduce_admitted: bool = False  # the exchange takes a reducing order below its smallest size
-
-
-@dataclass
-class SpreadEmaState:
-    """Smoothed spread of one market."""
-
-    spread_bps: float = 0.0  # bps, smoothed
-    held_bps: float = 0.0  # bps, in force since last_ns
-    last_ns: int = 0
-    started: bool = False
 
 
 @dataclass
@@ -122,24 +104,6 @@ class Conditions:
     offset_scale: float = 1.0  # of the regime
     skew_scale: float = 1.0  # of regime and trend together
     inventory_share: float = 0.0  # effective inventory as a share of the limit that binds, −1 … 1
-
-
-@kernel
-def update_spread(settings: SpreadEmaSettings, state: SpreadEmaState, spread_bps: float, now_ns: int) -> None:
-    """Take a spread in. By time, a spread counts for as long as it was in force, whatever the update rate."""
-    if not math.isfinite(spread_bps) or spread_bps < 0.0:
-        return
-    if not state.started:
-        state.spread_bps = spread_bps
-        state.started = True
-    elif settings.spread_ema_alpha > 0.0:
-        state.spread_bps += min(settings.spread_ema_alpha, 1.0) * (spread_bps - state.spread_bps)
-    else:
-        elapsed_s = float(max(now_ns - state.last_ns, 0)) / NS_PER_S
-        alpha = -math.expm1(-elapsed_s / max(settings.spread_ema_s, 1e-3))
-        state.spread_bps += alpha * (state.held_bps - state.spread_bps)
-    state.held_bps = spread_bps
-    state.last_ns = max(now_ns, state.last_ns)
 
 
 @kernel

@@ -23,6 +23,7 @@ from market_maker import (
     pricing_engine,
     realised_volatility,
     resting_order,
+    spread_signal,
     toxicity_guard,
     trend_signal,
     volatility_regime,
@@ -110,7 +111,7 @@ def observe_book(P: Row, S: Row, B: Row, now_ns: int) -> None:  # noqa: N803  (r
     toxicity_guard.update(
         p.toxicity, p.imbalance, s.toxicity, log_mid, book.bid_depth_lots, book.ask_depth_lots, now_ns
     )
-    pricing_engine.update_spread(p.spread_ema, s.spread_ema, _spread_bps(book), now_ns)
+    spread_signal.update(p.spread_ema, s.spread_ema, _spread_bps(book), now_ns)
     s.market_view.tick_bps = 2.0 * BPS / float(book.bid_ticks + book.ask_ticks)
     _refresh_view(p, s)
 

@@ -25,10 +25,9 @@ from market_maker.pricing_engine import (
     OffsetSettings,
     QuoteSettings,
     SkewSettings,
-    SpreadEmaSettings,
-    SpreadEmaState,
 )
 from market_maker.realised_volatility import VolatilitySettings, VolatilityState
+from market_maker.spread_signal import SpreadEmaSettings, SpreadEmaState
 from market_maker.toxicity_guard import (
     ImbalanceSettings,
     JumpSettings,
