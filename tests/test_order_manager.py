@@ -94,7 +94,7 @@ async def test_a_resting_order_past_its_expiry_is_looked_up(w):
     external_id = await w.quote()
     w.gateway.finish(external_id, S.EXPIRED, tell=False)
     w.gateway.fail("open_orders", VenueError("down"))
-    await asyncio.sleep(96)
+    await asyncio.sleep(w.settings.order_expiry_s + w.settings.order_pending_timeout_s + 1)
     await w.orders.reconcile()
     assert w.heard == [("freed", BID, S.EXPIRED, "")]
 

@@ -32,7 +32,7 @@ def limit_lots(run, market: str) -> int:
 def test_no_fill_takes_a_position_past_the_limit(profile, scenario, seed):
     """Lesson 2, by the exchange's own books: a limit of two levels, that the flow would gladly pass."""
     inside, run = play(
-        40.0,
+        25.0,
         "max_position_notional_usd=1500",
         scenario=scenario,
         markets=ALL,

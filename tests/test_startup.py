@@ -7,7 +7,7 @@ import pytest
 from inside import BTC, Inside, assert_sound, in_virtual_time, rules
 
 from market_maker.domain import Side
-from market_maker.gateway import OutcomeUnknown
+from market_maker.gateway import OutcomeUnknown, RateLimited
 from market_maker.startup import ForeignOrdersFound
 
 
@@ -180,3 +180,21 @@ def test_a_switch_that_is_not_wanted_is_never_touched():
     run = in_virtual_time(main)
     assert run.error is None
     assert run.gateway.made("arm_dead_mans_switch") == []
+
+
+@pytest.mark.parametrize("failures", [1, 5])
+def test_the_switch_is_disarmed_though_the_exchange_is_busy(failures):
+    async def main():
+        inside = Inside()
+
+        async def during(strategy):
+            await inside.until(2.0)
+            strategy.session.gateway.fail["arm_dead_mans_switch"].extend(
+                [RateLimited("429"), OutcomeUnknown("502")] * failures
+            )
+            strategy.stop.ask("a test")
+
+        return inside, await inside.session(20.0, during=during)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)

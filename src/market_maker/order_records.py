@@ -7,7 +7,7 @@ but never one whose reply or trades are still to come.
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from market_maker.clock import Clock
 from market_maker.domain import Fill, NewOrder, OrderState, Side, SlotId
@@ -156,6 +156,9 @@ class OrderRecords:
             self._trades.popitem(last=False)
         # The exchange's list of past trades has its own order id alone.
         external_id = fill.external_id or self._external_ids.get(fill.order_id, "")
+        if external_id != fill.external_id:
+            fill = fill._replace(external_id=external_id)
+            report = replace(report, fill=fill)
         tracked = self._orders.get(external_id)
         if tracked is None:
             self._observers.on_fill(None, report)

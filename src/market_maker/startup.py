@@ -1,14 +1,16 @@
 """Start and restart are the same path: find what is open, adopt or cancel our own, refuse foreign orders."""
 
+import asyncio
 from typing import Final
 
 from market_maker.config_sections import DeadMansSwitchSettings, ForeignOrders, SessionSettings
 from market_maker.domain import NS_PER_S
-from market_maker.gateway import VenueError
+from market_maker.gateway import CredentialsRefused, VenueError
 from market_maker.order_manager import OrderManager, RecoverPolicy
 from market_maker.session import Session
 
 _RETRY_S: Final = 4.0
+_PAUSE_S: Final = 1.0
 
 
 class ForeignOrdersFound(Exception):
@@ -66,10 +68,18 @@ class DeadMansSwitch:
             self._next_ns = now_ns + round(interval_s * NS_PER_S)
 
     async def disarm(self) -> None:
-        """Stop the countdown; where that fails it fires on an empty book."""
+        """Stop the countdown; where that fails to the end of the countdown it fires on an empty book."""
         if not self._fed_ns:
             return
-        try:
-            await self._session.gateway.arm_dead_mans_switch(0)
-        except VenueError as error:
-            self._session.journal.note("dead_mans_switch", {"left_armed": str(error)})
+        countdown_ns = round(self._settings.dead_man_countdown_s * NS_PER_S)
+        deadline_ns = self._session.clock.now_ns() + countdown_ns
+        while True:
+            try:
+                await self._session.gateway.arm_dead_mans_switch(0)
+            except VenueError as error:
+                if self._session.clock.now_ns() >= deadline_ns or isinstance(error, CredentialsRefused):
+                    self._session.journal.note("dead_mans_switch", {"left_armed": str(error)})
+                    return
+            else:
+                return
+            await asyncio.sleep(_PAUSE_S)
