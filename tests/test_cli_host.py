@@ -77,6 +77,7 @@ def test_the_status_file_says_how_it_ended(tmp_path):
     assert [market.market for market in status.markets] == ["BTC-USD"]
 
 
+@pytest.mark.slow
 def test_a_pace_other_than_real_time_reaches_the_same_end(tmp_path):
     fast, paced = play(tmp_path, name="a"), play(tmp_path, name="b", speed=10_000.0)
     assert fast.journal.read_bytes().splitlines()[1:-1] == paced.journal.read_bytes().splitlines()[1:-1]

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from inside import BTC, Inside, in_virtual_time
 
 from market_maker.domain import Side
@@ -55,6 +56,7 @@ def test_the_status_at_the_end_agrees_with_the_exchange():
     assert sum(market.fills for market in status.markets) == trades
 
 
+@pytest.mark.slow
 def test_the_summary_counts_what_the_exchange_counts():
     inside, run, _ = watched(seconds=25.0)
     for summary in summary_of(run.strategy.session, run.strategy.orders, "emulator"):

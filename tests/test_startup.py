@@ -47,6 +47,7 @@ def test_orders_of_an_earlier_run_that_fill_meanwhile_are_in_no_book_twice(seed)
     assert_sound(inside, run)
 
 
+@pytest.mark.slow
 def test_a_second_session_right_after_the_first_goes_on_with_its_position():
     async def main():
         inside = Inside("mixed", ("WIF-USD",))

@@ -94,12 +94,12 @@ def test_the_view_has_the_quotes_and_the_reason_for_each_that_is_missing():
         "9,998.75",
     ):
         assert part in text
-    assert "halted" not in text
+    assert "stream lost" not in text
     assert "Ctrl-C stops" in text
 
 
 def test_the_view_says_that_a_market_is_halted():
-    assert "halted: stream_lost" in shown(status(halt="STREAM_LOST"))
+    assert "stream lost" in shown(status(halt="STREAM_LOST"))
 
 
 def test_a_process_that_is_there_runs_and_one_that_stopped_does_not():

@@ -62,6 +62,7 @@ def test_the_same_seed_gives_the_same_journal_to_the_byte():
     assert runs[0].journal != other.journal
 
 
+@pytest.mark.slow
 def test_the_dead_mans_switch_is_armed_before_the_first_order_and_fed():
     _, run = play(45.0, scenario="flat")
     armed = run.gateway.made("arm_dead_mans_switch")
@@ -232,6 +233,7 @@ def test_unknown_outcomes_open_the_circuit_breaker():
     assert "CIRCUIT_BREAKER" in [halt["reason"] for halt in run.records("halt")]
 
 
+@pytest.mark.slow
 def test_post_only_rejections_do_not_open_the_circuit_breaker():
     """Lesson 22: a rejected post-only order is no failure."""
     inside, run = play(
