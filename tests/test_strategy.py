@@ -260,6 +260,16 @@ def test_lost_races_of_replacements_do_not_open_the_circuit_breaker():
     assert "CIRCUIT_BREAKER" not in [halt["reason"] for halt in run.records("halt")]
 
 
+def test_a_replacement_that_is_out_of_turns_for_a_moment_leaves_the_old_order():
+    settings = ("max_orders_per_s=2", "reprice_tolerance=0.05")
+    inside, run = play(20.0, *settings, scenario="trend", profile="legacy")
+    assert_sound(inside, run)
+    assert "RISK_ORDER_RATE" in {refused["reason"] for refused in run.records("refused")}
+    gone = [call for call in run.gateway.made("cancel") if call.at_s < 19.0]
+    wanted = [record for record in run.records("decision") if record["action"] == "CANCEL"]
+    assert len(gone) == len(wanted)
+
+
 def test_every_reason_of_a_decision_is_written_down():
     _, run = play(10.0)
     assert {record["action"] for record in run.records("decision")} <= {action.name for action in Action}

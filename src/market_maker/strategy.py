@@ -236,7 +236,7 @@ class MarketMakerStrategy:
         return adds and self.stop.asked.is_set()
 
     def _approve(self, desk: MarketDesk, slot: SlotId, decision: Decision) -> Approved | None:
-        """Ask the risk manager; a refused replacement becomes the cancel of the old order."""
+        """Ask the risk manager; a replacement refused for good becomes the cancel of the old order."""
         session = self.session
         portfolio = session.portfolio(self.orders, self.account)
         verdict = session.risk.approve(slot, decision, portfolio, self._clock.now_ns())
@@ -245,7 +245,8 @@ class MarketMakerStrategy:
             session.note_approved(slot, decision)
             return verdict
         session.note_refused(desk, slot, verdict.reason)
-        return verdict.instead
+        # Out of turns for a moment: a cancel and a new order would take two more.
+        return None if verdict.reason == Reason.RISK_ORDER_RATE else verdict.instead
 
     def _refresh(self, desk: MarketDesk) -> None:
         """Write what is known of a market's orders where decisions read it, and wake its levels."""
