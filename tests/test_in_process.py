@@ -87,9 +87,7 @@ async def collect(events, seconds: float) -> list:
 
 def test_instruments_are_those_named_and_all_where_none_is():
     async def program(desk):
-        everything = await desk.gateway.instruments(())
-        one = await desk.gateway.instruments((ETH,))
-        return everything, one
+        return await desk.gateway.instruments(()), await desk.gateway.instruments((ETH,))
 
     everything, one = at_the_desk(program, markets=(BTC, ETH))
     assert list(everything) == [BTC, ETH]
@@ -153,15 +151,9 @@ def test_a_placed_order_is_accepted_then_rests_then_is_found_by_its_id():
     assert (found.price_ticks, found.size_lots, found.filled_lots) == (order.price_ticks, LOTS, 0)
 
 
-def test_an_order_that_nobody_knows_is_none():
+def test_a_cancelled_order_is_found_as_such_and_one_that_nobody_knows_is_none():
     async def program(desk):
-        return await desk.gateway.order("mm-0-nobody")
-
-    assert at_the_desk(program) is None
-
-
-def test_a_cancelled_order_is_found_as_such():
-    async def program(desk):
+        assert await desk.gateway.order("mm-0-nobody") is None
         order = await desk.rest()
         await desk.gateway.cancel(BTC, order.external_id)
         await asyncio.sleep(0.2)
