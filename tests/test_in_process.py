@@ -160,8 +160,7 @@ def test_a_cancelled_order_is_found_as_such_and_one_that_nobody_knows_is_none():
         return await desk.gateway.open_orders(), await desk.gateway.order(order.external_id)
 
     listed, found = at_the_desk(program)
-    assert listed == []
-    assert found.state is OrderState.CANCELLED
+    assert (listed, found.state) == ([], OrderState.CANCELLED)
 
 
 def test_a_mass_cancel_spares_the_markets_that_it_does_not_name():
@@ -227,8 +226,7 @@ def test_position_and_balance_are_the_accounts():
         return desk.inside, flat, await desk.gateway.positions(), await desk.gateway.balance()
 
     inside, flat, held, balance = at_the_desk(program)
-    assert flat == []
-    assert [(report.market, report.size_lots) for report in held] == [(BTC, -LOTS)]
+    assert (flat, [(report.market, report.size_lots) for report in held]) == ([], [(BTC, -LOTS)])
     assert balance.equity == inside.exchange.equity(inside.account_id)
     assert balance.available_for_trade < balance.equity
 
