@@ -48,7 +48,7 @@ class World:
         self.heard: list[tuple[object, ...]] = []
         self.gateway = FakeGateway()
         self.clock = LoopClock(asyncio.get_running_loop(), START_NS)
-        self.settings = settings or OrderSettings()
+        self.settings = settings or OrderSettings(order_expiry_s=90.0)
         self.orders = OrderManager(
             self.gateway,
             self.clock,

@@ -56,14 +56,15 @@ def test_facts_of_the_market_come_from_instrument_and_fees():
     assert facts.taker_fee_bps == pytest.approx(2.5)
 
 
-def test_both_sides_are_quoted_around_the_mid():
-    desk = desk_of()
+@virtual
+async def test_both_sides_are_quoted_around_the_mid(world):
+    desk, orders = desk_of(), world.orders
     bid, ask = desk.decide(BID, START_NS), desk.decide(ASK, START_NS)
     assert (bid.action, ask.action) == (Action.PLACE, Action.PLACE)
     assert bid.price_ticks < 10_000 < ask.price_ticks
     assert min(bid.size_lots, ask.size_lots) >= desk.instrument.min_lots
     assert desk.reasons[BID] is Reason.NEW_QUOTE
-    assert desk.side_reason(Side.BUY) is Reason.NEW_QUOTE
+    assert desk.side_reason(Side.BUY, orders) is Reason.NEW_QUOTE
 
 
 def test_without_a_book_nothing_is_quoted_and_the_reason_says_so():

@@ -257,13 +257,39 @@ def test_lesson_17_the_risk_state_survives_a_reload_and_a_restart():
     risk.on_equity(950 * USD, NOW)
     before = risk.export()
     risk.reload(replace(FREE, max_drawdown_usd=50))
-    assert risk.export() == before
+    assert risk.export() == before._replace(halt=Reason.RISK_DRAWDOWN)
     assert risk.halt_reason == Reason.RISK_DRAWDOWN
     risk.reload(replace(FREE, max_drawdown_usd=200))
     assert risk.halt_reason == Reason.NONE
     restarted = RiskManager(replace(FREE, max_drawdown_usd=100))
     restarted.restore(RiskState(*before))
     assert restarted.on_equity(900 * USD, NOW) == Reason.RISK_DRAWDOWN
+
+
+def test_a_drawdown_stays_in_force_when_equity_comes_back():
+    risk = RiskManager(replace(FREE, max_drawdown_usd=10))
+    path = (1_000, 989, 991, 1_000, 1_100)
+    assert [risk.on_equity(usd * USD, NOW) for usd in path] == [Reason.NONE, *[Reason.RISK_DRAWDOWN] * 4]
+    restarted = RiskManager(replace(FREE, max_drawdown_usd=10))
+    restarted.restore(risk.export())
+    assert restarted.halt_reason == Reason.RISK_DRAWDOWN
+    assert restarted.on_equity(1_100 * USD, NOW + DAY_NS) == Reason.RISK_DRAWDOWN
+
+
+def test_the_loss_of_a_day_stays_in_force_until_the_next():
+    risk = RiskManager(replace(FREE, max_day_loss_usd=10))
+    path = (1_000, 990, 999)
+    assert [risk.on_equity(usd * USD, NOW) for usd in path][-1] == Reason.RISK_DAY_LOSS
+    assert risk.on_equity(999 * USD, NOW + DAY_NS) == Reason.NONE
+
+
+def test_a_replacement_out_of_turn_leaves_the_old_order():
+    risk = RiskManager(replace(FREE, max_orders_per_s=1.0))
+    replacement = order(1)._replace(action=Action.REPLACE)
+    portfolio = Portfolio({"X": MARKET}, RICH)
+    assert isinstance(risk.approve(BID, replacement, portfolio, NOW), Approved)
+    refused = risk.approve(BID, replacement, portfolio, NOW)
+    assert (refused.reason, refused.instead) == (Reason.RISK_ORDER_RATE, None)
 
 
 def test_the_day_s_loss_starts_anew_at_midnight_and_the_peak_does_not():

@@ -58,6 +58,7 @@ class Reason(IntEnum):
     WITHIN_TOLERANCE = 5
     MIN_REPRICE_INTERVAL = 6
     REQUEST_PENDING = 7
+    QUOTE_FAR = 8  # one rests, too far from the fair value or too small to count as a quote
     # No order is wanted: the market.
     NO_BOOK = 20
     STALE_BOOK = 21

@@ -281,9 +281,11 @@ class MarketDesk:
             for order in orders.working((self.name,))
         )
 
-    def side_reason(self, side: Side) -> Reason:
-        """Why a side is not quoted: the reason of its nearest level."""
-        return next(reason for slot, reason in self.reasons.items() if slot.side == side)
+    def side_reason(self, side: Side, orders: OrderManager) -> Reason:
+        """Why a side is not quoted: the reason of its nearest level, or that what rests does not count."""
+        reason = next(reason for slot, reason in self.reasons.items() if slot.side == side)
+        rests = any(order.order.side == side for order in orders.working((self.name,)))
+        return Reason.QUOTE_FAR if rests and reason < Reason.NO_BOOK else reason
 
     def level_lots(self) -> int:
         """Plain size of the nearest level at the mid, lots."""

@@ -62,6 +62,7 @@ class RiskState(NamedTuple):
     day_start_pusd: int = 0
     day: int = -1  # days since the epoch, UTC; −1 before the first equity
     equity_pusd: int = 0
+    halt: Reason = Reason.NONE  # day loss or drawdown; latched
 
 
 class _Seal:
@@ -274,26 +275,37 @@ class RiskManager:
     def restore(self, state: RiskState) -> None:
         """Take up a state that was exported before."""
         self._state = state
-        self._halt = equity_verdict(self._settings, state)
+        self._halt = state.halt or equity_verdict(self._settings, state)
 
     def reload(self, settings: RiskSettings) -> None:
-        """New limits over the same state: neither the peak nor the day's start moves."""
+        """New limits over the same state: neither peak nor day's start moves; a halt is judged anew."""
         self._settings = settings
         self._limits = _limits(settings)
-        self._halt = equity_verdict(settings, self._state)
+        self._latch(equity_verdict(settings, self._state))
 
     def on_equity(self, equity_pusd: int, now_ns: int) -> Reason:
-        """Book the account's equity; the reason to halt, or NONE. A new UTC day starts from this equity."""
+        """Book the account's equity; the reason to halt, or NONE. A new UTC day starts from this equity.
+
+        A halt is latched: equity that comes back does not lift it, only new limits do, or for the loss of a
+        day the next one.
+        """
         day = now_ns // _NS_PER_DAY
         state = self._state
+        state_day = state.day
         if state.day < 0:
             state = state._replace(peak_pusd=equity_pusd)
         if day != state.day:
             state = state._replace(day=day, day_start_pusd=equity_pusd)
         peak = max(state.peak_pusd, equity_pusd)
         self._state = state._replace(equity_pusd=equity_pusd, peak_pusd=peak)
-        self._halt = equity_verdict(self._settings, self._state)
+        is_over = self._halt == Reason.RISK_DAY_LOSS and day != state_day
+        if self._halt == Reason.NONE or is_over:
+            self._latch(equity_verdict(self._settings, self._state))
         return self._halt
+
+    def _latch(self, reason: Reason) -> None:
+        self._halt = reason
+        self._state = self._state._replace(halt=reason)
 
     def limits_in_force(self, market: str, portfolio: Portfolio) -> tuple[int, int]:
         """Largest long and short position of a market under the present settings, lots."""
@@ -316,8 +328,9 @@ class RiskManager:
         reason = self._refusal(slot, decision, portfolio, now_ns)
         if reason == Reason.NONE:
             return Approved(slot, decision, style, _SEAL)
-        if decision.action == Action.REPLACE:
-            # The old quote was judged wrong: it must not rest on because its successor may not.
+        if decision.action == Action.REPLACE and reason != Reason.RISK_ORDER_RATE:
+            # The old quote was judged wrong: it must not rest on because its successor may not. A rate that
+            # is used up passes in a moment; to cancel for it would cost one request more, then another.
             cancel = Decision(Action.CANCEL, reason, 0, 0, decision.reduce_only)
             return Refused(reason, Approved(slot, cancel, style, _SEAL))
         return Refused(reason)

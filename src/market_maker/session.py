@@ -90,6 +90,7 @@ class Session:
         self.reducing = False
         self.quoted_until_ns = 0
         self._pace = RateBackoff()
+        self._refusals: dict[SlotId, Reason] = {}
         self._limits_of: OrderedDict[str, Limits] = OrderedDict()
         self._funding_due = True
         self._funding_since_ns = self.started_ns
@@ -129,16 +130,22 @@ class Session:
 
     def note_approved(self, slot: SlotId, decision: Decision) -> None:
         """Count a request."""
+        self.journal.decision(slot, decision)
+        self._refusals.pop(slot, None)
         self.requests[slot.market][decision.action] += 1
         self.metrics.order(slot.market, decision.action.name.lower())
 
-    def note_sent(self, order: TrackedOrder | None) -> None:
-        """Remember the limits under which an order goes out first: its fills are judged by them."""
-        if order is None or order.external_id in self._limits_of:
+    def note_sent(self, decision: Decision, order: TrackedOrder | None) -> None:
+        """Journal what goes out for a decision, and remember the limits that its fills are judged by."""
+        if order is None:
             return
-        self._limits_of[order.external_id] = self.limits[order.order.market]
-        if len(self._limits_of) > _REMEMBERED_ORDERS:
-            self._limits_of.popitem(last=False)
+        if decision.action == Action.CANCEL:
+            self.journal.cancel_sent(order.order.market, order.external_id)
+        elif order.external_id not in self._limits_of:
+            self.journal.order_sent(order.order)
+            self._limits_of[order.external_id] = self.limits[order.order.market]
+            if len(self._limits_of) > _REMEMBERED_ORDERS:
+                self._limits_of.popitem(last=False)
 
     def note_quotes(self, desk: MarketDesk, orders: OrderManager) -> None:
         """Account for the time that the sides of a market are quoted, or why they are not."""
@@ -147,8 +154,8 @@ class Session:
         quotes = Quotes(
             desk.is_quoted(Side.BUY, orders),
             desk.is_quoted(Side.SELL, orders),
-            desk.side_reason(Side.BUY),
-            desk.side_reason(Side.SELL),
+            desk.side_reason(Side.BUY, orders),
+            desk.side_reason(Side.SELL, orders),
             desk.measured_regime == Regime.EXTREME,
         )
         self.uptime[desk.name].update(self.clock.now_ns(), quotes)
@@ -176,10 +183,12 @@ class Session:
             self.metrics.fill(desk.name, fill.side, value)
 
     def note_refused(self, desk: MarketDesk, slot: SlotId, reason: Reason) -> None:
-        """Note that the risk manager let a decision not pass."""
+        """Note that the risk manager let a decision not pass; one that lasts is written once."""
         desk.reasons[slot] = reason
-        self.journal.refused(slot, reason)
         self.metrics.refused(desk.name, reason)
+        if self._refusals.get(slot) != reason:
+            self._refusals[slot] = reason
+            self.journal.refused(slot, reason)
 
     def note_rejected(self, market: str, reason: str) -> None:
         """Note that the exchange rejected an order."""

@@ -22,7 +22,7 @@ def _cents(amount: Decimal) -> str:
 
 
 def _quote(desk: MarketDesk, orders: OrderManager, slot: SlotId) -> QuoteStatus:
-    order, reason = orders.slot_order(slot), desk.reasons[slot].name
+    order, reason = orders.slot_order(slot), (desk.halts.gravest or desk.reasons[slot]).name
     if order is None or order.state not in (OrderState.LIVE, OrderState.PENDING_CANCEL):
         state = "NONE" if order is None else order.state.name
         return QuoteStatus(slot.side.name, slot.level, "", "", state, reason)

@@ -28,7 +28,7 @@ from market_maker.gateway import (
 )
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
-from market_maker.order_records import OrderObservers, OrderSettings
+from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSettings
 from market_maker.reconciliation import compare_account, equity_at_their_marks, settle_books
 from market_maker.risk_manager import Approved
 from market_maker.session import Session, Surroundings, open_session
@@ -224,7 +224,7 @@ class MarketMakerStrategy:
                 continue
             desk.sent(slot, self._clock.now_ns())
             sending = self.orders.apply(slot, approved)
-            self.session.note_sent(self.orders.slot_order(slot))
+            self.session.note_sent(approved.decision, self.orders.slot_order(slot))
             # The reservation is made: the other levels must see it before they decide.
             self._refresh(desk)
             await sending
@@ -240,13 +240,12 @@ class MarketMakerStrategy:
         session = self.session
         portfolio = session.portfolio(self.orders, self.account)
         verdict = session.risk.approve(slot, decision, portfolio, self._clock.now_ns())
-        if isinstance(verdict, Approved):
-            session.journal.decision(slot, decision)
-            session.note_approved(slot, decision)
-            return verdict
-        session.note_refused(desk, slot, verdict.reason)
-        # Out of turns for a moment: a cancel and a new order would take two more.
-        return None if verdict.reason == Reason.RISK_ORDER_RATE else verdict.instead
+        approved = verdict if isinstance(verdict, Approved) else verdict.instead
+        if approved is not None:
+            session.note_approved(slot, approved.decision)
+        if not isinstance(verdict, Approved):
+            session.note_refused(desk, slot, verdict.reason)
+        return approved
 
     def _refresh(self, desk: MarketDesk) -> None:
         """Write what is known of a market's orders where decisions read it, and wake its levels."""
@@ -318,8 +317,10 @@ class MarketMakerStrategy:
         self.session.note_rejected(slot.market, reason)
 
     def _on_post_only_rejected(self, slot: SlotId) -> None:
+        """Count it as rejected, though it is no failure, and keep more distance."""
         desk = self.session.desks.get(slot.market)
         if desk is not None:
+            self.session.note_rejected(slot.market, POST_ONLY_FAILED)
             desk.on_post_only(slot, self._clock.now_ns(), rejected=True)
 
     async def _timer_task(self) -> None:
