@@ -70,6 +70,11 @@ def test_what_is_written_is_read_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
+def test_what_is_written_is_for_its_owner_alone(tmp_path):
+    write_status(tmp_path, status())
+    assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
 def test_a_folder_without_a_status_says_so(tmp_path):
     with pytest.raises(StatusError, match="nothing has run"):
         read_status(tmp_path)

@@ -67,7 +67,7 @@ class StatusError(Exception):
 
 
 def write_status(folder: Path, status: Status) -> None:
-    """Replace the status file of a folder.
+    """Replace the status file of a folder, readable by its owner alone.
 
     Raises
     ------
@@ -75,7 +75,10 @@ def write_status(folder: Path, status: Status) -> None:
         If the folder can not be written.
     """
     temporary = folder / f".{FILE_NAME}.{os.getpid()}"
-    temporary.write_bytes(msgspec.json.encode(status))
+    # It tells positions and money: like the journal beside it, it is nobody else's.
+    descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(status))
     temporary.replace(folder / FILE_NAME)
 
 
