@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_maker.config import SCHEMA, Config, ConfigError, Schema, load_config
-from market_maker.config_rules import ACCOUNT_WIDE, ORDERED, RULES, Order, Range, Text
+from market_maker.config_rules import ACCOUNT_WIDE, ORDERED, RELATED, RULES, Order, Range, Text
 from market_maker.config_sections import CredentialSettings, DeadMansSwitchSettings, Secret, SessionSettings
 from market_maker.config_sources import profile_names
 from market_maker.pricing_engine import MarketParams, QuoteSettings
@@ -307,6 +307,13 @@ def test_defaults_and_profiles_load():
     assert "crypto" in profile_names()
 
 
+@pytest.mark.parametrize(
+    ("name", "unit"), [("max_orders_per_s", "1/s"), ("stop_reduce_s", "s"), ("journal_batch_ms", "ms")]
+)
+def test_a_rate_is_not_a_time(name, unit):
+    assert SCHEMA.settings[name].unit == unit
+
+
 def test_the_environment_reaches_every_setting_by_its_name():
     config = load_config(environ={"MM_DEAD_MAN_INTERVAL_S": "10"})
     assert config.of(DeadMansSwitchSettings).dead_man_interval_s == 10.0
@@ -330,7 +337,32 @@ def test_a_sections_own_check_is_reported_with_the_origin():
 
 def test_the_rules_name_settings_that_exist():
     named = {*RULES, *ACCOUNT_WIDE, *(name for order in ORDERED for name in order[:2])}
+    named.update(name for relation in RELATED for name in relation.names)
     assert named <= set(SCHEMA.settings)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fits"),
+    [
+        (["max_order_age_s=149"], True),
+        (["max_order_age_s=150"], False),
+        (["max_order_age_s=150", "vol_regime_enabled=no"], True),
+        (["max_order_age_s=300", "vol_regime_enabled=no"], False),
+        (["vol_order_age_scale_elevated=3"], False),
+        (["level_size_usd=1250", "level_size_growth=2"], True),
+        (["level_size_usd=1250", "level_size_growth=2", "num_levels=3"], False),
+        (["level_size_usd=2500", "level_size_growth=0.5"], True),
+        (["level_size_usd=2501", "level_size_growth=0.5"], False),
+        (["level_size_growth=1e300", "num_levels=20"], False),
+        (["level_size_growth=1e300", "num_levels=20", "max_order_notional_usd=0"], True),
+    ],
+)
+def test_settings_of_several_sections_fit_together(overrides, fits):
+    if fits:
+        load_config(overrides)
+        return
+    with pytest.raises(ConfigError, match=r"expected the (age|largest level).* \(from --set\)"):
+        load_config(overrides)
 
 
 def test_a_limit_of_zero_is_no_limit():

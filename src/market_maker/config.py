@@ -14,7 +14,18 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar, get_type_hints
 
 from market_maker.config_fields import Setting, settings_of
-from market_maker.config_rules import ACCOUNT_WIDE, ORDERED, RULES, Order, Range, Text, disorder
+from market_maker.config_rules import (
+    ACCOUNT_WIDE,
+    ORDERED,
+    RELATED,
+    RULES,
+    Order,
+    Range,
+    Relation,
+    Text,
+    disorder,
+    unrelated,
+)
 from market_maker.config_sections import SHELL_SECTIONS
 from market_maker.config_sources import DEFAULT_PROFILE, Given, Reader
 from market_maker.order_records import OrderSettings
@@ -50,6 +61,7 @@ class Schema:
     shared: frozenset[str] = frozenset()
     rules: Mapping[str, Range | Text] = dataclasses.field(default_factory=dict)
     ordered: Sequence[Order] = ()
+    related: Sequence[Relation] = ()
     settings: Mapping[str, Setting] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +90,7 @@ SCHEMA: Final = Schema(
     shared=ACCOUNT_WIDE.union(PROCESS_SECTIONS),
     rules=RULES,
     ordered=ORDERED,
+    related=RELATED,
 )
 
 
@@ -242,6 +255,7 @@ def _resolve(
             was = "something else" if setting.is_secret else repr(given.raw)
             problems.append(f"{given.name}: expected {expected}, was {was} (from {given.origin})")
     problems.extend(disorder(schema.ordered, values, origins))
+    problems.extend(unrelated(schema.related, values, origins))
     sections: dict[str, Any] = {}
     for section, cls in schema.sections.items():
         try:

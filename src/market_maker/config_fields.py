@@ -24,6 +24,8 @@ from market_maker.config_rules import Range, Text
 from market_maker.config_sections import Secret
 
 _UNITS: Final = {
+    # The first end that fits counts: a rate ends like a time.
+    "_per_s": "1/s",
     "_ns": "ns",
     "_ms": "ms",
     "_s": "s",

@@ -5,7 +5,7 @@ A number that is not named here must be finite and at least zero.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -48,6 +48,14 @@ class Order(NamedTuple):
     low: str
     high: str
     zero_is_none: bool = False
+
+
+class Relation(NamedTuple):
+    """What several settings must be together; the first of `names` is the one that a message is about."""
+
+    names: tuple[str, ...]
+    expected: str
+    holds: Callable[[Mapping[str, Any]], bool]
 
 
 _POSITIVE: Final = Range(above=True)
@@ -95,9 +103,42 @@ RULES: Final[Mapping[str, Range | Text]] = {
 ORDERED: Final[Sequence[Order]] = (
     Order("min_offset_bps", "max_offset_bps"),
     Order("min_reprice_interval_s", "max_order_age_s"),
-    # An order is renewed before the exchange ends it; in CALM it may be twice as old.
-    Order("max_order_age_s", "order_expiry_s"),
-    Order("level_size_usd", "max_order_notional_usd", zero_is_none=True),
+)
+
+
+def _is_renewed_in_time(values: Mapping[str, Any]) -> bool:
+    scales = (values["vol_order_age_scale_calm"], values["vol_order_age_scale_elevated"])
+    scale = max(1.0, *scales) if values["vol_regime_enabled"] else 1.0
+    return bool(values["max_order_age_s"] * scale < values["order_expiry_s"])
+
+
+def _fits_an_order(values: Mapping[str, Any]) -> bool:
+    limit_usd, outermost = values["max_order_notional_usd"], values["num_levels"] - 1
+    try:
+        growth = max(1.0, values["level_size_growth"] ** outermost)
+    except OverflowError:
+        growth = math.inf
+    return bool(limit_usd == 0 or values["level_size_usd"] * growth <= limit_usd)
+
+
+RELATED: Final[Sequence[Relation]] = (
+    # An order is renewed before the exchange ends it.
+    Relation(
+        (
+            "max_order_age_s",
+            "vol_order_age_scale_calm",
+            "vol_order_age_scale_elevated",
+            "vol_regime_enabled",
+            "order_expiry_s",
+        ),
+        "the age in any regime (times vol_order_age_scale_calm or _elevated) below order_expiry_s",
+        _is_renewed_in_time,
+    ),
+    Relation(
+        ("level_size_usd", "level_size_growth", "num_levels", "max_order_notional_usd"),
+        "the largest level (times level_size_growth ^ (num_levels - 1)) at most max_order_notional_usd",
+        _fits_an_order,
+    ),
 )
 
 # One limit for the account as a whole: a value for one market would be ignored.
@@ -125,3 +166,13 @@ def disorder(
         if values[low] > values[high] and not unlimited:
             limit = f"{high} ({values[high]:g}, from {origins[high]})"
             yield f"{low}: expected at most {limit}, was {values[low]:g} (from {origins[low]})"
+
+
+def unrelated(
+    related: Sequence[Relation], values: Mapping[str, Any], origins: Mapping[str, str]
+) -> Iterator[str]:
+    """Say which settings do not fit together."""
+    for names, expected, holds in related:
+        if not holds(values):
+            found = ", ".join(f"{name} = {values[name]:g} (from {origins[name]})" for name in names)
+            yield f"{names[0]}: expected {expected}, was {found}"
