@@ -76,6 +76,7 @@ def test_a_wrong_profile_names_what_exists(mm):
 
 # Settings: what was expected, what was found, and where it came from.
 
+NO_FOLDER = "journal_dir: expected a folder, was a file: taken"
 NOT_99 = "num_levels: expected a whole number of at least 1 and at most 20, was"
 
 
@@ -168,7 +169,7 @@ def test_a_number_that_makes_no_sense_is_refused(mm, words):
 
 def test_a_journal_folder_that_can_not_be_written_is_said_before_anything_is_sent(mm, folder):
     (folder / "taken").write_text("a file")
-    assert_one_message(mm("demo", *PLAY, "-s", "journal_dir=taken"), ExitCode.DATA, "taken: File exists")
+    assert_one_message(mm("demo", *PLAY, "-s", "journal_dir=taken"), ExitCode.DATA, NO_FOLDER)
 
 
 # Recordings.

@@ -3,9 +3,8 @@
 The event loop encodes a record and hands the bytes to a sink. Live, that is a thread which writes and syncs
 in batches: a synchronous fsync on the loop stalls it for up to 200 ms. In virtual time it writes at once.
 
-A full queue drops ordinary records, counts them, and says so in the journal; records of money (fills,
-funding, sessions, halts) are never dropped. A failing disk ends the journal, not the process: `failed` then
-says why, and the host decides what a market maker without a journal may do. Secrets are masked by their key.
+A full queue drops ordinary records and says so in the journal; records of money (fills, funding, sessions,
+halts) stay. A failing disk ends the journal, not the process: `failed` says why. Secrets are masked by key.
 """
 
 import dataclasses
@@ -83,6 +82,9 @@ class JournalFiles:
         self._clock = clock
         self._name = name
         self._part = 0
+        if self._folder.is_file():
+            msg = f"journal_dir: expected a folder, was a file: {self._folder}"
+            raise NotADirectoryError(msg)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._stem = self._free_stem()
         self._open()
