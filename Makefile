@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The modules whose every line and branch the tests must reach, with the compiler off.
 PURE := domain realised_volatility volatility_regime trend_signal spread_signal toxicity_guard \
-        post_only_safety pricing_engine strategy_rows resting_order reprice_pipeline risk_manager
+        post_only_safety pricing_engine strategy_rows resting_order reprice_pipeline risk_manager exposure
 PURE_TESTS = $(wildcard $(PURE:%=tests/test_%*.py) tests/test_mm_strategy.py)
 comma := ,
 empty :=
