@@ -66,6 +66,7 @@ class FakeGateway:
         )
         self.fee_rates = Fees(Decimal(0), Decimal("0.00025"))
         self.maker_fee = Decimal(0)
+        self.account_leverage = Decimal(10)
         self.delay_s: dict[str, float] = defaultdict(float)
         self.reply_delay_s: dict[str, float] = defaultdict(float)
         self.hidden: set[str] = set()
@@ -170,6 +171,10 @@ class FakeGateway:
     async def fees(self, market: str) -> Fees:
         await self._enter("fees", market)
         return self.fee_rates
+
+    async def leverage(self, markets: Sequence[str]) -> dict[str, Decimal]:
+        await self._enter("leverage")
+        return dict.fromkeys(markets, self.account_leverage)
 
     async def candles(self, market: str, count: int) -> list[Candle]:
         await self._enter("candles", market)

@@ -84,6 +84,10 @@ class WatchedGateway(InProcessGateway):
         self._note("fees", market)
         return await super().fees(market)
 
+    async def leverage(self, markets):
+        self._note("leverage", tuple(markets))
+        return await super().leverage(markets)
+
     async def candles(self, market, count):
         self._note("candles", market)
         return await super().candles(market, count)

@@ -19,6 +19,16 @@ def test_it_opens_at_the_number_of_failures_and_not_before():
     assert it.opens(START_NS)
 
 
+def test_it_knows_its_last_failure():
+    it = breaker()
+    it.fail(START_NS, why="refused")
+    assert it.last == "refused"
+    it.fail(START_NS, 0)
+    assert it.last == "refused"
+    it.fail(START_NS)
+    assert it.last == "no answer"
+
+
 def test_failures_beyond_the_window_do_not_count():
     it = breaker()
     it.fail(START_NS, 2)

@@ -115,6 +115,7 @@ def test_account_look_ups():
     sizes = [-Decimal(p["fundingRate"]) * Decimal(p["markPrice"]) * Decimal(p["size"]) for p in payments]
     assert paid == sizes
     assert len(data(queries.funding_payments(account, START_NS + 11 * NS_PER_S))) == 1
+    assert data(queries.leverage(account)) == [{"market": MARKET, "leverage": "10"}]
     (fees,) = data(queries.fees(account))
     assert fees == {"market": MARKET, "makerFeeRate": "0", "takerFeeRate": "0.00025", "builderFeeRate": "0"}
 

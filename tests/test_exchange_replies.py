@@ -230,6 +230,9 @@ def test_fees_candles_and_accepted():
         {"market": "BTC-USD", "makerFeeRate": "0.00000", "takerFeeRate": "0.00025", "builderFeeRate": "0"}
     ]
     assert replies.decode_fees(ok(fees)) == {"BTC-USD": Fees(Decimal(0), Decimal("0.00025"))}
+    assert replies.decode_leverage(ok([{"market": "SOL-USD", "leverage": "10"}])) == {"SOL-USD": Decimal(10)}
+    with pytest.raises(CorruptFrame, match="a leverage above 0, was 0"):
+        replies.decode_leverage(ok([{"market": "SOL-USD", "leverage": "0"}]))
     bars = [
         {"o": "4", "l": "2", "h": "5", "c": "3", "v": "0.0", "T": 60_000},
         {"o": "1", "l": "1", "h": "4", "c": "4", "T": 0},

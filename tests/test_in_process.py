@@ -130,6 +130,13 @@ def test_fees_are_those_of_the_account():
     assert (fees.maker, fees.taker) == (Decimal("-0.00002"), Decimal("0.00025"))
 
 
+def test_leverage_is_that_of_the_account():
+    async def program(desk):
+        return await desk.gateway.leverage((ETH,))
+
+    assert at_the_desk(program, markets=(BTC, ETH)) == {ETH: 10}
+
+
 def test_candles_come_oldest_first():
     async def program(desk):
         return await desk.gateway.candles(BTC, 5)

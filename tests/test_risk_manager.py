@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_maker.domain import Action, Decision, Reason, Side, SlotId
-from market_maker.exposure import NO_LIMIT, AccountView, Exposure, MarketRisk, MarketRules, Portfolio
+from market_maker.exposure import (
+    NO_LIMIT,
+    PPM,
+    AccountView,
+    Exposure,
+    MarketRisk,
+    MarketRules,
+    Portfolio,
+    initial_margin,
+    order_cost,
+    with_order,
+    worst_case,
+)
 from market_maker.gateway import BalanceReport
 from market_maker.instrument import Instrument
 from market_maker.risk_manager import (
@@ -100,6 +112,74 @@ def test_available_money_bounds_what_adds():
     poor = AccountView(1_000_000 * USD, 100 * USD, 0)
     assert verdict(FREE, BID, order(10), account=poor) == Reason.NONE
     assert verdict(FREE, BID, order(11), account=poor) == Reason.RISK_MARGIN
+
+
+COSTS = [
+    # position, exposure, side, ticks, lots, USD at a mark of 100 and 10x
+    (0, Exposure(), Side.BUY, 100, 2, 20),
+    (0, Exposure(sell_lots=50), Side.BUY, 90, 2, 18),
+    (0, Exposure(), Side.BUY, 110, 2, 22 + 20),
+    (0, Exposure(), Side.SELL, 110, 2, 22),
+    (0, Exposure(), Side.SELL, 90, 2, 18 + 20),
+    (5, Exposure(), Side.SELL, 100, 12, 20),
+    (-5, Exposure(), Side.BUY, 100, 12, 20),
+    (5, Exposure(), Side.SELL, 100, 10, 0),
+    (5, Exposure(sell_lots=3, reduce_sell_lots=1), Side.SELL, 100, 12, 100),
+    (-5, Exposure(buy_lots=3, reduce_buy_lots=1), Side.BUY, 100, 12, 100),
+    (5, Exposure(buy_lots=7), Side.BUY, 100, 1, 10),
+]
+
+
+@pytest.mark.parametrize(("position", "exposure", "side", "ticks", "lots", "usd"), COSTS)
+def test_the_cost_of_an_order_is_the_exchange_s(position, exposure, side, ticks, lots, usd):
+    market = MARKET._replace(position_lots=position, exposure=exposure)
+    assert order_cost(market, side, ticks, lots) == usd * USD * PPM
+
+
+def test_initial_margin_is_the_exchange_s():
+    def usd(position: int, *exposure: int) -> int:
+        market = MARKET._replace(position_lots=position, exposure=Exposure(*exposure))
+        return initial_margin(market) // (USD * PPM)
+
+    assert [usd(5), usd(-5), usd(5, 0, 12), usd(0, 3, 4), usd(-5, 0, 1)] == [50, 50, 70, 40, 60]
+    assert usd(5, 0, 0, 0, 12) == 70
+    assert usd(-5, 0, 0, 12) == 70
+
+
+def test_the_second_side_costs_too_though_the_worst_case_stays():
+    """98 USD can be spent; 60 of them are bound by the sells, and a buy costs all of its own margin."""
+    account = AccountView(100 * USD, 100 * USD, 0)
+    sold = MARKET._replace(exposure=Exposure(sell_lots=6))
+    assert verdict(FREE, BID, order(3), sold, account) == Reason.NONE
+    assert verdict(FREE, BID, order(4), sold, account) == Reason.RISK_MARGIN
+    assert verdict(FREE, BID, order(3), sold, account, Y=MARKET._replace(position_lots=1)) == (
+        Reason.RISK_MARGIN
+    )
+    short = sold._replace(position_lots=-1)
+    assert verdict(FREE, BID, order(1), short, account._replace(equity_pusd=-USD)) == Reason.NONE
+    assert verdict(FREE, BID, order(9, reduce_only=True), short, account) == Reason.NONE
+
+
+@given(
+    position=st.integers(-8, 8),
+    exposure=st.builds(Exposure, *[st.integers(0, 8)] * 4),
+    slot=st.sampled_from((BID, ASK)),
+    ticks=st.integers(80, 120),
+    lots=st.integers(1, 12),
+    equity=st.integers(-50, 300),
+)
+def test_an_approved_order_costs_no_more_than_is_available(position, exposure, slot, ticks, lots, equity):
+    market = MARKET._replace(position_lots=position, exposure=exposure)
+    account = AccountView(equity * USD, 1_000_000 * USD, 0)
+    if verdict(FREE, slot, order(lots, ticks), market, account) != Reason.NONE:
+        return
+    held = max(
+        abs(position + exposure.buy_lots + exposure.reduce_buy_lots),
+        abs(position - exposure.sell_lots - exposure.reduce_sell_lots),
+    )
+    long, short = worst_case(position, with_order(exposure, slot.side, lots, reduce_only=False))
+    adds = (long if slot.side == Side.BUY else short) > 0
+    assert not adds or order_cost(market, slot.side, ticks, lots) <= (equity - held * 10) * USD * PPM
 
 
 def test_a_high_margin_ratio_stops_what_adds():

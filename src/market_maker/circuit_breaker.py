@@ -18,15 +18,23 @@ class CircuitBreaker:
     ----------
     settings : CircuitBreakerSettings
         How many failures, within how long.
+
+    Attributes
+    ----------
+    last : str
+        What the last failure was.
     """
 
     def __init__(self, settings: CircuitBreakerSettings) -> None:
         self._max_failures = settings.breaker_max_failures
         self._window_ns = round(settings.breaker_window_s * NS_PER_S)
         self._failures_ns: deque[int] = deque()
+        self.last = ""
 
-    def fail(self, now_ns: int, count: int = 1) -> None:
-        """Note failures."""
+    def fail(self, now_ns: int, count: int = 1, why: str = "no answer") -> None:
+        """Note failures, and what they were."""
+        if count:
+            self.last = why
         self._failures_ns.extend([now_ns] * count)
 
     def opens(self, now_ns: int) -> bool:

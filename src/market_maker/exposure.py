@@ -91,3 +91,35 @@ def with_order(exposure: Exposure, side: Side, size_lots: int, *, reduce_only: b
 def gross_pusd(risk: MarketRisk) -> int:
     """Worst-case notional of a market at its mark, on whichever side is larger."""
     return max(worst_case(risk.position_lots, risk.exposure)) * risk.lot_pusd
+
+
+def initial_margin(risk: MarketRisk) -> int:
+    """What a market binds of the account's money by the exchange's rule, 10⁻¹⁸ USD (picodollars × ppm).
+
+    max(|position + buys|, |position − sells|) × rate, all at the mark. Unlike the worst case it counts
+    reduce-only orders in full.
+    """
+    buy, sell, reduce_buy, reduce_sell, _ = risk.exposure
+    lots = max(
+        abs(risk.position_lots + buy + reduce_buy),
+        abs(risk.position_lots - sell - reduce_sell),
+    )
+    return lots * risk.lot_pusd * risk.rules.initial_margin_ppm
+
+
+def order_cost(risk: MarketRisk, side: Side, price_ticks: int, size_lots: int) -> int:
+    """What the exchange asks to be available for one more order, 10⁻¹⁸ USD (picodollars × ppm).
+
+    Buy: max(rate × P × (Q + min(0, 2 × (position + Σ open buys))) − open loss, 0) with the open loss
+    min(Q × (mark − P), 0); sell mirrored (extended-api.md §4). The other side's orders do not lessen it.
+
+    >>> rules = MarketRules(1, 9, 9, 9, initial_margin_ppm=100_000)
+    >>> order_cost(MarketRisk(rules, 0, Exposure(sell_lots=99), lot_pusd=50), Side.BUY, 50, 2) // PPM
+    10
+    """
+    buy, sell, reduce_buy, reduce_sell, _ = risk.exposure
+    same_side = buy + reduce_buy if side == Side.BUY else sell + reduce_sell
+    charged = size_lots + min(0, 2 * (side * risk.position_lots + same_side))
+    price_pusd = price_ticks * risk.rules.tick_lot_pusd
+    open_loss = min(side * size_lots * (risk.lot_pusd - price_pusd), 0)
+    return max(risk.rules.initial_margin_ppm * price_pusd * charged - open_loss * PPM, 0)

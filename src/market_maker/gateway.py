@@ -187,6 +187,10 @@ class Gateway(Protocol):
         """Fee rates of the account in a market."""
         ...
 
+    async def leverage(self, markets: Sequence[str]) -> dict[str, Decimal]:
+        """Leverage that the account is set to in the named markets; 1 / leverage is its initial margin."""
+        ...
+
     async def candles(self, market: str, count: int) -> list[Candle]:
         """Return the last closed one-minute bars, oldest first; fewer where the market is young."""
         ...

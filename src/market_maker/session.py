@@ -65,7 +65,13 @@ class Session:
         When quoting ended; 0 while it goes on.
     """
 
-    def __init__(self, surroundings: Surroundings, desks: Mapping[str, MarketDesk], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        desks: Mapping[str, MarketDesk],
+        ledger: Ledger,
+        leverage: Mapping[str, Decimal],
+    ) -> None:
         config, clock = surroundings.config, surroundings.clock
         self.gateway = surroundings.gateway
         self.config = config
@@ -84,7 +90,7 @@ class Session:
         self.requests: dict[str, Counter[Action]] = {name: Counter() for name in desks}
         self.rejected = dict.fromkeys(desks, 0)
         self._builders = {
-            name: MarketRiskBuilder(desk.instrument, config.of(RiskSettings, name))
+            name: MarketRiskBuilder(desk.instrument, config.of(RiskSettings, name), leverage.get(name))
             for name, desk in desks.items()
         }
         self.reducing = False
@@ -106,8 +112,12 @@ class Session:
                 orders.exposure(name),
                 position.liquidation_price if position else None,
             )
-        balance = account.balance
-        return Portfolio(markets, account_view(balance) if balance else None)
+        if account.balance is None:
+            return Portfolio(markets, None)
+        view = account_view(account.balance)
+        # The exchange tells the balance every few seconds; what the marks did since then is in our books.
+        equity_pusd = min(view.equity_pusd, pusd_down(self.ledger.equity()))
+        return Portfolio(markets, view._replace(equity_pusd=equity_pusd))
 
     def refresh_limits(self, orders: OrderManager, account: AccountStream) -> None:
         """Write positions and the limits in force into the desks; a halted account may only reduce."""
@@ -322,7 +332,8 @@ async def open_session(surroundings: Surroundings) -> Session:
     # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.
     leftovers = OrderManager(gateway, surroundings.clock, surroundings.entropy, config.of(OrderSettings))
     await leftovers.recover(RecoverPolicy.CANCEL, instruments)
-    session = Session(surroundings, desks, await _open_ledger(gateway, instruments))
+    leverage = await gateway.leverage(tuple(instruments))
+    session = Session(surroundings, desks, await _open_ledger(gateway, instruments), leverage)
     session.watch_equity()
     session.journal.session_start(instruments, config.as_dict())
     return session

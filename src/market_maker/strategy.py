@@ -313,7 +313,7 @@ class MarketMakerStrategy:
 
     def _on_rejected(self, slot: SlotId, reason: str) -> None:
         """Count what the exchange refused; post-only rejections are none of these."""
-        self._breaker.fail(self._clock.now_ns())
+        self._breaker.fail(self._clock.now_ns(), why=reason)
         self.session.note_rejected(slot.market, reason)
 
     def _on_post_only_rejected(self, slot: SlotId) -> None:
@@ -373,7 +373,7 @@ class MarketMakerStrategy:
             self._breaker.fail(self._clock.now_ns(), self.orders.counters.unknown - unknown)
             unknown = self.orders.counters.unknown
             if self._breaker.opens(self._clock.now_ns()):
-                self._halt_all(Reason.CIRCUIT_BREAKER, "repeated failures")
+                self._halt_all(Reason.CIRCUIT_BREAKER, f"repeated failures, the last: {self._breaker.last}")
                 await asyncio.sleep(self._cooldown_s)
                 self.session.resume_all(Reason.CIRCUIT_BREAKER)
 

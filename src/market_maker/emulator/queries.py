@@ -91,6 +91,11 @@ class Queries:
         }
         return frames.ok([{"market": name, **rates} for name in markets or self._venue.markets])
 
+    def leverage(self, account_id: int, markets: Sequence[str] = ()) -> bytes:
+        """Leverage of the account in the named markets; in all where none is named."""
+        leverage = text(self._venue.accounts[account_id].leverage)
+        return frames.ok([{"market": name, "leverage": leverage} for name in markets or self._venue.markets])
+
     def instruments(self, markets: Sequence[str] = ()) -> bytes:
         """Markets by name, unknown ones left out; all where none is named."""
         known = self._venue.markets

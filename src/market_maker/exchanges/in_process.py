@@ -7,6 +7,7 @@ look-ups are reply bodies. So nothing here knows the inside of the exchange, and
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from decimal import Decimal
 from typing import Final, TypeVar
 
 from market_maker.clock import Clock
@@ -30,7 +31,7 @@ from market_maker.exchanges.frames import (
     decode_mark,
     decode_trades,
 )
-from market_maker.exchanges.wire import CorruptFrame, Unknown
+from market_maker.exchanges.wire import CorruptFrame, Unknown, check_turn
 from market_maker.gateway import (
     Accepted,
     AccountEvent,
@@ -232,6 +233,12 @@ class InProcessGateway:
         rates = await self._look_up(lambda: self._queries.fees(self._account_id), replies.decode_fees)
         return rates[market]
 
+    async def leverage(self, markets: Sequence[str]) -> dict[str, Decimal]:
+        """Leverage that the account is set to in the named markets."""
+        return await self._look_up(
+            lambda: self._queries.leverage(self._account_id, markets), replies.decode_leverage
+        )
+
     async def candles(self, market: str, count: int) -> list[Candle]:
         """Return the last closed one-minute bars, oldest first."""
         self._instrument(market)
@@ -320,7 +327,7 @@ class InProcessGateway:
                 while (item := await queue.get()) is not None:
                     for event in self._market_event(instrument, *item):
                         if isinstance(event, BookUpdate):
-                            _check_turn("book", event.seq, expected)
+                            check_turn("book", event.seq, expected)
                             expected += 1
                         yield event
                 self._venue.check_failure()
@@ -345,7 +352,7 @@ class InProcessGateway:
             try:
                 while (item := await queue.get()) is not None:
                     frame = decode_account(item[1], self._instruments, self._now_ns())
-                    _check_turn("account", frame.seq, expected)
+                    check_turn("account", frame.seq, expected)
                     expected += 1
                     self.unknown.update(frame.unknown)
                     for event in frame.events:
@@ -391,9 +398,3 @@ def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
         return decode(body)
     except CorruptFrame as error:
         raise OutcomeUnknown(str(error)) from error
-
-
-def _check_turn(kind: str, seq: int, expected: int) -> None:
-    if seq != expected:
-        msg = f"expected {kind} frame {expected}, was {seq}"
-        raise CorruptFrame(msg)

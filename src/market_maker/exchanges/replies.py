@@ -97,6 +97,11 @@ class _Fee(msgspec.Struct, rename="camel"):
     taker_fee_rate: Decimal
 
 
+class _Leverage(msgspec.Struct):
+    market: str
+    leverage: Decimal
+
+
 class _Bar(msgspec.Struct):
     o: Decimal
     h: Decimal
@@ -127,6 +132,7 @@ _read_fills = data_reader(list[WireFill], "a list of trades")
 _read_positions = data_reader(list[WirePosition], "a list of positions")
 _read_balance = data_reader(WireBalance, "a balance")
 _read_fees = data_reader(list[_Fee], "a list of fees")
+_read_leverage = data_reader(list[_Leverage], "a list of leverages")
 _read_bars = data_reader(list[_Bar], "a list of candles")
 _read_rates = data_reader(list[WireFunding], "a list of funding rates")
 _read_payments = data_reader(list[_Payment], "a list of funding payments")
@@ -264,6 +270,20 @@ def decode_fees(body: bytes) -> dict[str, Fees]:
         fee.market: Fees(amount(fee.maker_fee_rate, "maker fee"), amount(fee.taker_fee_rate, "taker fee"))
         for fee in _read_fees(body)
     }
+
+
+def decode_leverage(body: bytes) -> dict[str, Decimal]:
+    """Leverage that the account is set to, by market.
+
+    Example::
+
+        {"status":"OK","data":[{"market":"SOL-USD","leverage":"10"}]}
+    """
+    leverage = {wire.market: amount(wire.leverage, "leverage") for wire in _read_leverage(body)}
+    for value in leverage.values():
+        if value <= ZERO:
+            raise corrupt("a leverage above 0", value)
+    return leverage
 
 
 def decode_candles(body: bytes) -> list[Candle]:

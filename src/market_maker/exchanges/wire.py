@@ -131,6 +131,19 @@ def corrupt(expected: str, found: object) -> CorruptFrame:
     return CorruptFrame(f"expected {expected}, was {shown}")
 
 
+def check_turn(kind: str, seq: int, expected: int) -> None:
+    """Fail where a frame of a numbered stream is not the one whose turn it is.
+
+    Raises
+    ------
+    CorruptFrame
+        If it is not.
+    """
+    if seq != expected:
+        msg = f"expected {kind} frame {expected}, was {seq}"
+        raise CorruptFrame(msg)
+
+
 def side_of(word: str) -> Side:
     """Side of an order or a taker; a side cannot be guessed, so an unknown word is corrupt."""
     side = _SIDES.get(word)
