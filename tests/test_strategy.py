@@ -207,6 +207,8 @@ def test_the_circuit_breaker_opens_after_repeated_refusals_and_recovers():
     inside, run = play_beside(22.0, during, *settings)
     assert_sound(inside, run)
     assert seen["open"] == {Reason.CIRCUIT_BREAKER}
+    (why,) = {halt["detail"] for halt in run.records("halt") if halt["reason"] == "CIRCUIT_BREAKER"}
+    assert why == "repeated failures, the last: 1140: too poor"
     assert seen["placed"] == seen["placed_later"]
     assert seen["resting"] > 0
 
