@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from itertools import pairwise
 
 import pytest
 from inside import BTC, Inside, assert_sound, in_virtual_time, rules
@@ -172,6 +173,57 @@ def test_a_second_wish_hurries(action):
     inside, run = in_virtual_time(main)
     assert_sound(inside, run)
     assert inside.now_s < 8.0
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_lesson_20_a_position_is_reduced_without_a_storm_where_the_exchange_is_post_only(side):
+    async def main():
+        inside = Inside("calm")
+        await inside.until(0.5)
+        await inside.order(side, inside.best(Side(-side)) + side * 300, 2_000)
+
+        async def during(strategy):
+            await inside.until(4.0)
+            inside.exchange.set_mode(Mode.POST_ONLY)
+            strategy.stop.ask("a test")
+
+        settings = ("stop_action=flatten", "stop_reduce_s=120", "level_size_usd=100")
+        return inside, await inside.session(60.0, *settings, during=during)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    late = [call.what for call in run.gateway.made("place") if call.at_s > 4.0]
+    assert {order.reduce_only for order in late} == {True}
+    assert {order.side for order in late} == {-side}
+    assert {order.post_only for order in late} == {True, False}
+    assert len(late) < 50
+    assert inside.account.position_lots(BTC) == 0
+
+
+def test_lesson_20_what_a_post_only_exchange_leaves_of_a_position_is_said_after_growing_pauses():
+    async def main():
+        inside = Inside("flat")
+        await inside.until(0.5)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 300, 20_000)
+
+        async def during(strategy):
+            await inside.until(2.0)
+            inside.exchange.set_mode(Mode.POST_ONLY)
+            strategy.stop.ask("a test")
+
+        settings = ("stop_action=flatten", "stop_reduce_s=30")
+        return inside, await inside.session(60.0, *settings, during=during)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    lots = inside.account.position_lots(BTC)
+    assert lots > 0
+    assert [note["lots"] for note in run.records("position_left")] == [{BTC: lots}]
+    tries = [call.at_s for call in run.gateway.made("place") if call.what.immediate_or_cancel]
+    pauses = [later - sooner for sooner, later in pairwise(tries)]
+    assert 3 <= len(tries) <= 10
+    assert pauses == sorted(pauses)
+    assert inside.now_s < 40.0
 
 
 def test_what_can_not_be_verified_is_named():

@@ -21,6 +21,9 @@ _STEP_S: Final = 0.25
 _RATE_WINDOW_NS: Final = 60 * NS_PER_S
 # How far through the best price: what the exchange's own interface uses for market orders.
 _AGGRESSION: Final = 0.0075
+# How long reducing orders rest after a refusal, at first and at most.
+_FIRST_REST_NS: Final = NS_PER_S // 2
+_LONGEST_REST_NS: Final = 8 * NS_PER_S
 
 
 class Stop:
@@ -99,32 +102,73 @@ async def _step(hurried: asyncio.Event) -> None:
 
 
 async def flatten_position(
-    session: Session, orders: OrderManager, account: AccountStream, hurried: asyncio.Event
-) -> None:
-    """Take what is left of the positions off the market with immediate, reduce-only orders."""
+    session: Session,
+    orders: OrderManager,
+    account: AccountStream,
+    hurried: asyncio.Event,
+    remaining: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Take what is left of the positions off the market with immediate, reduce-only orders.
+
+    Where the exchange refuses these (after maintenance it takes resting orders only), reducing orders rest
+    for a while before the next try; each while is longer than the one before.
+
+    Returns
+    -------
+    tuple of str
+        What may be open all the same: `remaining`, until orders have rested and been cancelled here.
+    """
     settings = session.config.of(SessionSettings)
     if settings.stop_action is not StopAction.FLATTEN:
-        return
+        return remaining
     deadline_ns = session.clock.now_ns() + round(settings.stop_reduce_s * NS_PER_S)
+    rest_ns = _FIRST_REST_NS
     while session.clock.now_ns() < deadline_ns and not (session.is_flat() or hurried.is_set()):
-        try:
-            for desk in session.desks.values():
-                await _take(session, desk, orders, account)
-        except VenueError as error:
-            session.journal.note("not_flattened", {"why": str(error)})
-            return
+        refused = orders.counters.rejected
+        if not await _send_all(session, orders, account, OrderStyle.IMMEDIATE_OR_CANCEL):
+            break
         await _step(hurried)
+        if orders.counters.rejected == refused or session.is_flat():
+            continue
+        await _send_all(session, orders, account, OrderStyle.POST_ONLY)
+        until_ns = min(deadline_ns, session.clock.now_ns() + rest_ns)
+        while session.clock.now_ns() < until_ns and not (session.is_flat() or hurried.is_set()):
+            await _step(hurried)
+        remaining = await leave_nothing_open(session, orders)
+        rest_ns = min(2 * rest_ns, _LONGEST_REST_NS)
+    if not session.is_flat():
+        lots = {name: session.ledger.position_lots(name) for name in session.desks}
+        session.journal.note("position_left", {"lots": lots})
+    return remaining
 
 
-async def _take(session: Session, desk: MarketDesk, orders: OrderManager, account: AccountStream) -> None:
-    lots, book = session.ledger.position_lots(desk.name), desk.latest
+async def _send_all(
+    session: Session, orders: OrderManager, account: AccountStream, style: OrderStyle
+) -> bool:
+    """Send an order that closes its position in each market; False where the exchange takes none."""
+    try:
+        for desk in session.desks.values():
+            await _reduce(session, desk, orders, account, style)
+    except VenueError as error:
+        session.journal.note("not_flattened", {"why": str(error)})
+        return False
+    return True
+
+
+async def _reduce(
+    session: Session, desk: MarketDesk, orders: OrderManager, account: AccountStream, style: OrderStyle
+) -> None:
+    # A book that is only old will do; one with a gap may be anywhere.
+    lots, book = session.ledger.position_lots(desk.name), desk.book.book
     if lots == 0 or book is None or session.clock.now_ns() < orders.rate_limited_until_ns:
         return
-    side, best = (Side.SELL, book.bid_ticks) if lots > 0 else (Side.BUY, book.ask_ticks)
-    price_ticks = max(1, round(best * (1 + side * _AGGRESSION)))
+    side = Side.SELL if lots > 0 else Side.BUY
+    price_ticks = book.ask_ticks if side == Side.SELL else book.bid_ticks
+    if style == OrderStyle.IMMEDIATE_OR_CANCEL:
+        best = book.bid_ticks if side == Side.SELL else book.ask_ticks
+        price_ticks = max(1, round(best * (1 + side * _AGGRESSION)))
     decision = Decision(Action.PLACE, Reason.STOPPING, price_ticks, abs(lots), reduce_only=True)
     slot = SlotId(desk.name, side, 0)
-    style = OrderStyle.IMMEDIATE_OR_CANCEL
     portfolio = session.portfolio(orders, account)
     verdict = session.risk.approve(slot, decision, portfolio, session.clock.now_ns(), style)
     if isinstance(verdict, Approved):

@@ -149,7 +149,8 @@ class MarketMakerStrategy:
             remaining = await leave_nothing_open(session, self.orders)
             # A session that never quoted was refused, and has no business with the position.
             if levels:
-                await flatten_position(session, self.orders, self.account, self.stop.hurried)
+                hurried = self.stop.hurried
+                remaining = await flatten_position(session, self.orders, self.account, hurried, remaining)
             if not remaining:
                 await self._switch.disarm()
             # Last, so that nothing passes at the exchange between this look and whoever compares.
