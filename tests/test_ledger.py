@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 from fakes import START_NS
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from market_maker.domain import Fill, Side
@@ -223,6 +223,13 @@ OPENINGS = st.builds(
 
 
 @pytest.mark.slow
+@example(
+    # The mid moves within five seconds of the fill and after them.
+    steps=[("fill", Side.BUY, 100, 5, Decimal("0.1")), ("mid", 210, 6 * S), ("mid", 230, 6 * S)],
+    opening=OpeningPosition(1, 200, Decimal(100)),
+    odd=False,
+    cash=Decimal(0),
+)
 @given(steps=STEPS, opening=OPENINGS, odd=st.booleans(), cash=st.decimals(-(10**6), 10**9, places=8))
 def test_lesson_7_the_parts_add_up_to_the_change_of_equity_to_the_last_digit(steps, opening, odd, cash):
     instrument = replace(X, tick=Decimal("0.25"), step=Decimal("0.003")) if odd else X

@@ -105,6 +105,21 @@ def test_the_ring_wraps() -> None:
     assert out[i, 1:] == pytest.approx([oracle(log_mids[:i], *horizon) for horizon in HORIZONS], rel=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("window", "interval"), [(900, 30), (1800, 30)])
+def test_lesson_15_a_window_reaches_as_far_back_as_it_says(window: int, interval: int) -> None:
+    """A wild minute, then calm: the long horizon shows it until its whole window is over, and no longer."""
+    wild, last = 60, window + interval + 80
+    log_mids = np.concatenate([walk(wild, 200.0), np.zeros(last - wild)])
+    log_mids[wild:] = log_mids[wild - 1]
+    params = rv.VolatilitySettings(vol_long_window_s=float(window), vol_long_return_s=float(interval))
+    long = run(seconds(last), log_mids, params)[:, 3]
+    for at in range(window // 2 + interval, last, 45):
+        assert long[at] == pytest.approx(oracle(log_mids[:at], window, interval), rel=1e-9, abs=1e-9)
+    assert long[window] > 10.0
+    assert long[-1] == 0.0
+
+
 @given(seed=st.integers(0, 1000), scale=st.integers(2, 5))
 @settings(max_examples=15, deadline=None)
 def test_scaling_all_returns_scales_sigma(seed: int, scale: int) -> None:
