@@ -224,6 +224,26 @@ def test_lesson_19_a_sibling_that_disarms_the_switch_disarms_it_for_one_interval
     assert seen["armed"] > START_NS + 30 * NS_PER_S
 
 
+def test_lesson_20_a_position_is_flattened_though_the_book_is_old():
+    async def main():
+        inside = Inside("calm")
+        await inside.until(0.5)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 300, 2_000)
+
+        async def during(strategy):
+            await inside.until(2.0)
+            inside.venue.losing = {"book", "trades", "mark", "funding"}
+            await inside.until(16.0)
+            assert set(strategy.session.desks[BTC].reasons.values()) == {Reason.STALE_BOOK}
+
+        return inside, await inside.session(18.0, "stop_action=flatten", "level_size_usd=100", during=during)
+
+    inside, run = in_virtual_time(main)
+    assert run.error is None
+    assert inside.account.position_lots(BTC) == 0
+    assert inside.open_ids() == []
+
+
 def test_lesson_21_an_error_in_a_rare_branch_ends_the_session_and_is_not_hidden():
     error = NameError("name 'qty' is not defined")
 
