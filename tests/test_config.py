@@ -14,7 +14,7 @@ from market_maker.config import SCHEMA, Config, ConfigError, Schema, load_config
 from market_maker.config_rules import ACCOUNT_WIDE, ORDERED, RELATED, RULES, Order, Range, Text
 from market_maker.config_sections import CredentialSettings, DeadMansSwitchSettings, Secret, SessionSettings
 from market_maker.config_sources import profile_names
-from market_maker.pricing_engine import MarketParams, QuoteSettings
+from market_maker.pricing_engine import QuoteSettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -371,10 +371,9 @@ def test_a_limit_of_zero_is_no_limit():
 
 def test_the_strategys_params_carry_the_markets_own_values():
     config = load_config(["ETH-USD:num_levels=1", "trend_enabled=no"])
-    rules = MarketParams(min_lots=7)
-    params = config.strategy_params("ETH-USD", rules)
-    assert (params.quote.num_levels, params.trend.trend_enabled, params.market.min_lots) == (1, False, 7)
-    assert config.strategy_params("BTC-USD", rules).quote.num_levels == QuoteSettings().num_levels
+    params = config.strategy_params("ETH-USD")
+    assert (params.quote.num_levels, params.trend.trend_enabled) == (1, False)
+    assert config.strategy_params("BTC-USD").quote.num_levels == QuoteSettings().num_levels
 
 
 def test_sections_stay_small_enough_to_be_read():

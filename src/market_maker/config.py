@@ -125,10 +125,10 @@ class Config:
         """Return all sections by name as they are for one market, its own values applied."""
         return self._for(market).sections
 
-    def strategy_params(self, market: str, rules: MarketParams) -> Params:
-        """Return what `observe` and `decide` take of one market; `rules` come from its instrument."""
+    def strategy_params(self, market: str) -> Params:
+        """Return the strategy's settings in one market; the market's own facts are put in by its desk."""
         sections = self._for(market).sections
-        return Params(**{name: sections[name] for name in DECISION_SECTIONS}, market=rules)
+        return Params(**{name: sections[name] for name in DECISION_SECTIONS})
 
     @property
     def origins(self) -> Mapping[str, str]:

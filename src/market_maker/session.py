@@ -5,7 +5,7 @@ The strategy runs the tasks; this is the state that they share, and whatever con
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import Final
 
@@ -27,7 +27,6 @@ from market_maker.order_table import TrackedOrder
 from market_maker.orderbook_manager import BookSettings
 from market_maker.risk_manager import RiskManager, RiskSettings
 from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
-from market_maker.strategy_rows import Params
 from market_maker.summary import Quotes, UptimeTracker
 from market_maker.trade_journal import TradeJournal
 
@@ -98,6 +97,7 @@ class Session:
         self._pace = RateBackoff()
         self._refusals: dict[SlotId, Reason] = {}
         self._limits_of: OrderedDict[str, Limits] = OrderedDict()
+        self._lost: set[str] = set()
         self._funding_due = True
         self._funding_since_ns = self.started_ns
 
@@ -177,6 +177,9 @@ class Session:
     def on_mid(self, desk: MarketDesk, now_ns: int) -> None:
         """Book the mid of a market's new book."""
         self.events[desk.name] += 1
+        if desk.name in self._lost:
+            self._lost.remove(desk.name)
+            self._note_resumed(desk.name, Reason.STREAM_LOST)
         self.ledger.on_mid(desk.name, desk.mid2_ticks, now_ns)
 
     def book_fill(self, desk: MarketDesk, report: FillReport) -> None:
@@ -209,6 +212,7 @@ class Session:
     def note_stream_lost(self, desk: MarketDesk, why: str) -> None:
         """Trust a market's book no more until its stream resumes."""
         desk.book.lose_trust()
+        self._lost.add(desk.name)
         self.journal.halt(desk.name, Reason.STREAM_LOST, why)
         self.metrics.sequence_gap(desk.name)
 
@@ -234,6 +238,8 @@ class Session:
         reason = self.risk.on_equity(pusd_down(self.ledger.equity()), self.clock.now_ns())
         if reason and reason != before:
             self.journal.halt("", reason, f"equity {self.ledger.equity()} USD")
+        elif reason != before:
+            self._note_resumed("", before)
         return reason != before
 
     def halt_all(self, reason: Reason, detail: str) -> None:
@@ -249,7 +255,11 @@ class Session:
     def resume_all(self, reason: Reason) -> None:
         """Lift a reason in all markets."""
         for desk in self.desks.values():
-            desk.halts.put(reason, in_force=False)
+            if desk.halts.put(reason, in_force=False):
+                self._note_resumed(desk.name, reason)
+
+    def _note_resumed(self, market: str, reason: Reason) -> None:
+        self.journal.note("resume", {"market": market, "reason": reason.name})
 
     def must_wait(self, decision: Decision, refused: int) -> bool:
         """Whether a request must wait because there were too many; a cancel does not for long.
@@ -311,12 +321,6 @@ class Session:
         self._funding_since_ns = max(self.started_ns, asked_ns - 10 * NS_PER_S)
 
 
-def strategy_params(config: Config, market: str) -> Params:
-    """Strategy settings of one market, from the sections of the same names."""
-    sections = config.params(market)
-    return Params(**{f.name: sections[f.name] for f in fields(Params) if f.name in sections})
-
-
 async def open_session(surroundings: Surroundings) -> Session:
     """Ask the exchange for markets, fees, past prices, positions and balance, and set everything up.
 
@@ -344,7 +348,7 @@ async def _open_desk(gateway: Gateway, config: Config, instrument: Instrument) -
     desk = MarketDesk(
         instrument,
         await gateway.fees(name),
-        strategy_params(config, name),
+        config.strategy_params(name),
         config.of(BookSettings, name),
         config.of(RiskSettings, name).mark_price_band,
         settings.assumed_latency_s,

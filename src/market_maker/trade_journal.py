@@ -312,10 +312,6 @@ class TradeJournal:
         """A funding payment as booked."""
         self._write("funding", dataclasses.asdict(payment), keep=True)
 
-    def snapshot(self, market: str, state: Mapping[str, object]) -> None:
-        """State of the signals and the account in a market, from which a later session may start."""
-        self._write("snapshot", {"market": market, "state": state})
-
     def halt(self, market: str, reason: Reason, detail: str) -> None:
         """Quoting stopped; an empty market stands for all."""
         self._write("halt", {"market": market, "reason": reason.name, "detail": detail}, keep=True)
