@@ -156,7 +156,7 @@ def test_records_are_plain_values():
     assert by_type["account"] == {
         "type": "account",
         "t": records[0]["t"],
-        "n": 11,
+        "n": 10,
         "equity": "10.000",
         "path": "x",
     }
