@@ -3,9 +3,11 @@
 import gzip
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -178,6 +180,46 @@ def test_a_journal_folder_that_can_not_be_written_is_said_before_anything_is_sen
     assert_one_message(mm("demo", *PLAY, "-s", "journal_dir=taken"), ExitCode.DATA, NO_FOLDER)
 
 
+@contextmanager
+def files_of_at_most(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_journal_that_is_cut_short_is_said_and_the_end_is_a_failure(mm):
+    # Kernels are in their cache before files may grow no more.
+    assert mm("demo", *PLAY, "--json")[0] == ExitCode.OK
+    with files_of_at_most(8192):
+        code, out, err = mm("demo", "--seconds", "10", "--speed", "max", "--json")
+        text = mm("demo", "--seconds", "10", "--speed", "max")[1]
+    assert code == ExitCode.FAILED
+    assert "File too large" in json.loads(out)["account"]["journal_failed"]
+    assert err.count("the journal can not be written any more") == 1
+    assert "The journal is NOT WHOLE" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "markets"),
+    [
+        ((), ["BTC-USD", "ETH-USD", "WIF-USD"]),
+        (("-s", "markets=ETH-USD"), ["ETH-USD"]),
+        (("-s", "markets=ETH-USD", "-m", "BTC-USD"), ["BTC-USD"]),
+    ],
+)
+def test_a_demo_quotes_the_markets_that_are_set_else_three(mm, words, markets):
+    code, out, _ = mm("demo", *PLAY, "--json", *words)
+    shown = json.loads(out)
+    assert code == ExitCode.OK
+    assert [run["market"] for run in shown["runs"]] == markets
+    assert (shown["account"]["stop_action"], shown["account"]["journal_failed"]) == ("hold", None)
+    held = {run["market"] for run in shown["runs"] if float(run["inventory_usd"]["end"])}
+    assert set(shown["account"]["positions"]) == held
+
+
 # Recordings.
 
 T0_MS = 1_723_161_256_000
@@ -267,6 +309,7 @@ def spoilt(folder: Path) -> Path:
     return write_raw(folder / "btcusdt.gz", lines)
 
 
+@pytest.mark.slow
 def test_a_corrupt_line_that_is_reached_while_trading_ends_the_session_in_order(mm, folder):
     code, out, err = follow(mm, spoilt(folder), "--json", "-s", "journal_dir=j")
     assert code == ExitCode.DATA
@@ -287,6 +330,7 @@ def test_a_corrupt_line_that_is_reached_while_trading_ends_the_session_in_order(
     assert read_status(folder / "j").state == "STOPPED"
 
 
+@pytest.mark.slow
 def test_a_corrupt_line_ends_a_session_in_real_time_too(folder):
     """A process of its own: the summary on one stream, the message alone on the other, no stack trace."""
     command = [sys.executable, "-m", "market_maker", "demo", "--recording", str(spoilt(folder))]
@@ -304,6 +348,7 @@ def test_a_corrupt_line_ends_a_session_in_real_time_too(folder):
     assert "expected 'local_ns json'" in line
 
 
+@pytest.mark.slow
 def test_the_corrupt_line_past_the_time_that_was_asked_for_is_no_matter(mm, folder):
     code, out, err = follow(mm, spoilt(folder), "--json", seconds="3")
     assert (code, told(err)) == (ExitCode.OK, [])

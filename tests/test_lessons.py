@@ -33,6 +33,7 @@ def play_beside(seconds, during, *settings, scenario="calm", flows=None):
     return in_virtual_time(main)
 
 
+@pytest.mark.slow
 def test_lesson_6_a_loss_made_by_closing_reaches_the_stop():
     """Flat again, nothing is left to be marked; what is gone is gone all the same."""
     seen = {}
@@ -186,6 +187,7 @@ def test_lesson_12_the_work_for_a_book_depends_neither_on_the_history_nor_on_the
     assert fast <= 1.1 * slow
 
 
+@pytest.mark.slow
 def test_lesson_16_a_breaker_that_unknown_outcomes_opened_closes_again():
     """Failures that opened it once do not open it again."""
     seen = {}
