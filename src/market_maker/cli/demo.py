@@ -44,7 +44,8 @@ def demo(
         float, typer.Option(min=0.0, max=LONGEST_S, help="Where in the recording to begin, s.")
     ] = 0.0,
     market: Annotated[
-        list[str] | None, typer.Option("--market", "-m", help="Market to quote; may be repeated.")
+        list[str] | None,
+        typer.Option("--market", "-m", help="Market to quote; may be repeated. [as set, else BTC, ETH, WIF]"),
     ] = None,
     speed: Annotated[
         str, typer.Option(help="Market seconds in a second; 1 is real time, max as fast as it goes.")
@@ -63,6 +64,7 @@ def demo(
 ) -> None:
     """Quote on the exchange inside for a minute: no account, no network, nothing at stake."""
     from market_maker.cli.host import Play, markets_of
+    from market_maker.config import DEFAULT_ORIGIN
 
     play = Play(
         seconds=seconds,
@@ -74,6 +76,9 @@ def demo(
         deposit=Decimal(str(deposit)),
         funding_every_s=funding_every,
     )
-    chosen = tuple(market) if market else markets_of(play, _MARKETS.split(","))
-    overrides = [f"markets={','.join(chosen)}", *(settings or ())]
-    raise typer.Exit(play_and_report(load_settings(config, overrides, profile), play, as_json=as_json))
+    loaded = load_settings(config, settings, profile)
+    if market or loaded.origins["markets"] == DEFAULT_ORIGIN:
+        chosen = market or markets_of(play, _MARKETS.split(","))
+        overrides = [*(settings or ()), f"markets={','.join(chosen)}"]
+        loaded = load_settings(config, overrides, profile)
+    raise typer.Exit(play_and_report(loaded, play, as_json=as_json))
