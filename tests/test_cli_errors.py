@@ -3,11 +3,9 @@
 import gzip
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -180,26 +178,20 @@ def test_a_journal_folder_that_can_not_be_written_is_said_before_anything_is_sen
     assert_one_message(mm("demo", *PLAY, "-s", "journal_dir=taken"), ExitCode.DATA, NO_FOLDER)
 
 
-@contextmanager
-def files_of_at_most(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
+@pytest.mark.slow
 def test_a_journal_that_is_cut_short_is_said_and_the_end_is_a_failure(mm):
     # Kernels are in their cache before files may grow no more.
     assert mm("demo", *PLAY, "--json")[0] == ExitCode.OK
-    with files_of_at_most(8192):
-        code, out, err = mm("demo", "--seconds", "10", "--speed", "max", "--json")
-        text = mm("demo", "--seconds", "10", "--speed", "max")[1]
-    assert code == ExitCode.FAILED
-    assert "File too large" in json.loads(out)["account"]["journal_failed"]
-    assert err.count("the journal can not be written any more") == 1
-    assert "The journal is NOT WHOLE" in text
+    limited = ["sh", "-c", 'ulimit -f 16; exec "$0" "$@"', sys.executable, "-m", "market_maker"]
+    play = ["demo", "--seconds", "15", "--speed", "max"]
+    as_json, as_text = (
+        subprocess.run([*limited, *play, *more], capture_output=True, text=True, check=False)
+        for more in (["--json"], [])
+    )
+    assert (as_json.returncode, as_text.returncode) == (ExitCode.FAILED, ExitCode.FAILED)
+    assert "File too large" in json.loads(as_json.stdout)["account"]["journal_failed"]
+    assert as_json.stderr.count("the journal can not be written any more") == 1
+    assert "The journal is NOT WHOLE" in as_text.stdout
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ class Play:
 class Played:
     """What came of it; `runs` is empty where it was stopped before it began.
 
-    `failure` is what ended it, if it began and anything but the time or a wish to stop did.
+    `journal_failed` is why the journal is not whole, None if it is. `failure` is what ended it, if it began
+    and anything but the time or a wish to stop did.
     """
 
     outcome: Outcome
@@ -83,6 +84,7 @@ class Played:
     exchange: Exchange
     account_id: int
     journal: Path
+    journal_failed: str | None = None
     failure: Exception | None = None
 
 
@@ -160,9 +162,10 @@ async def _play(config: Config, play: Play, *, show: bool) -> Played:
         await view.close()
         venue.close()
         journal.close()
+        view.check_journal(journal.failed)
         if server is not None:
             server.close()
-    return Played(outcome, runs, exchange, account_id, files.path, failure)
+    return Played(outcome, runs, exchange, account_id, files.path, journal.failed, failure)
 
 
 async def _ended(

@@ -6,11 +6,17 @@ from rich.text import Text
 
 from market_maker.cli.app import ExitCode
 from market_maker.cli.host import Played
+from market_maker.config_sections import SessionSettings
+from market_maker.session import Session
+from market_maker.strategy import MarketMakerStrategy
 from market_maker.summary import as_dict, money, summary_table
 
 
 def print_report(played: Played, *, as_json: bool) -> ExitCode:
-    """Print the summary; FAILED where an order may be open or the books differ from the exchange's."""
+    """Print the summary.
+
+    FAILED where an order may be open, the books differ from the exchange's, or the journal is not whole.
+    """
     account = _account(played)
     if as_json:
         runs = [as_dict(run) for run in played.runs]
@@ -23,8 +29,11 @@ def print_report(played: Played, *, as_json: bool) -> ExitCode:
     strategy = played.outcome.strategy
     if strategy is None:
         return ExitCode.INTERRUPTED
-    sound = not played.outcome.remaining and strategy.books_agree
-    return ExitCode.OK if sound else ExitCode.FAILED
+    return ExitCode.OK if _is_sound(played, strategy) else ExitCode.FAILED
+
+
+def _is_sound(played: Played, strategy: MarketMakerStrategy) -> bool:
+    return not played.outcome.remaining and strategy.books_agree and played.journal_failed is None
 
 
 def _account(played: Played) -> dict[str, object]:
@@ -40,8 +49,17 @@ def _account(played: Played) -> dict[str, object]:
         "equal": strategy.books_agree,
         "open_orders": open_orders,
         "stopped_by": played.outcome.why,
+        "stop_action": strategy.session.config.of(SessionSettings).stop_action.value,
+        "positions": _positions(strategy.session),
         "journal": str(played.journal),
+        "journal_failed": played.journal_failed,
     }
+
+
+def _positions(session: Session) -> dict[str, str]:
+    """Size of the position that is left, by market."""
+    lots = {name: session.ledger.position_lots(name) for name in session.desks}
+    return {name: f"{session.desks[name].instrument.size(left):f}" for name, left in lots.items() if left}
 
 
 def _closing(played: Played, account: dict[str, object]) -> Text:
@@ -54,8 +72,11 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
         f"Equity: ours {account['ledger_equity_usd']},"
         f" the exchange's {account['exchange_equity_usd']}: {verdict}."
     )
+    left = ", ".join(f"{size} {name}" for name, size in _positions(strategy.session).items())
+    lines.append(f"Position left: {left or 'none'} (stop_action {account['stop_action']}).")
     if played.outcome.remaining:
         lines.append(f"May still be open: {', '.join(played.outcome.remaining)}")
     lines.append(f"Journal: {played.journal}")
-    sound = strategy.books_agree and not played.outcome.remaining
-    return Text("\n".join(lines), style="" if sound else "bold red")
+    if played.journal_failed is not None:
+        lines.append(f"The journal is NOT WHOLE: {played.journal_failed}")
+    return Text("\n".join(lines), style="" if _is_sound(played, strategy) else "bold red")

@@ -50,6 +50,7 @@ class SessionView:
         )
         self._task: asyncio.Future[None] | None = None
         self._shown_ns = 0
+        self._journal_failed = False
         self._logged_ns = clock.perf_ns()
 
     def begin(self, strategy: MarketMakerStrategy) -> None:
@@ -73,6 +74,14 @@ class SessionView:
         if self._live is not None:
             self._live.stop()
 
+    def check_journal(self, failed: str | None) -> None:
+        """Say once that nothing is written to the journal any more, if that is so."""
+        if failed is not None and not self._journal_failed:
+            self._journal_failed = True
+            self._log.warning(
+                "the journal can not be written any more", file=str(self._journal), error=failed
+            )
+
     async def _run(self, strategy: MarketMakerStrategy) -> None:
         while True:
             # The market's time may run faster than anybody reads.
@@ -91,6 +100,7 @@ class SessionView:
             self._logged_ns = now_ns
             self._log_line(status, elapsed)
         self._shown_ns = now_ns
+        self.check_journal(strategy.session.journal.failed)
         try:
             write_status(self._folder, status)
         except OSError as error:
