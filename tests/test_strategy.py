@@ -52,6 +52,7 @@ def test_a_session_trades_and_its_books_are_the_exchanges(profile):
     assert not any(trade.is_taker for trade in inside.account.trades)
     assert len(run.records("fill")) == len(inside.account.trades)
     assert run.records("halt")[-1]["reason"] == "STOPPING"
+    assert run.records("halt")[-1]["detail"] == "time is up"
 
 
 @pytest.mark.slow
@@ -130,6 +131,7 @@ def test_a_lost_account_stream_pulls_the_quotes_until_the_account_was_compared()
     assert seen["reasons"] == {Reason.STREAM_LOST}
     assert seen["resumed"] > 0
     assert "STREAM_LOST" in [halt["reason"] for halt in run.records("halt")]
+    assert "STREAM_LOST" in [lifted["reason"] for lifted in run.records("resume")]
 
 
 def test_a_lost_market_stream_pulls_that_market_alone():
@@ -151,6 +153,21 @@ def test_a_lost_market_stream_pulls_that_market_alone():
     assert seen["lost"] == {"ETH-USD"}
     assert seen["reasons"] == {Reason.STREAM_LOST}
     assert seen["resumed"] == {BTC, "ETH-USD"}
+    lifted = [(record["market"], record["reason"]) for record in run.records("resume")]
+    assert lifted == [(BTC, "STREAM_LOST")]
+
+
+def test_funding_rates_alone_show_that_the_stream_lives():
+    seen = {}
+
+    async def during(inside, strategy):
+        await inside.until(5.0)
+        inside.venue.losing = {"book", "trades", "mark"}
+        await inside.until(24.0)
+        seen["reasons"] = set(strategy.session.desks[BTC].reasons.values())
+
+    play_beside(25.0, during, exchange_rules=rules(money={"funding_speedup": 720.0}))
+    assert Reason.STALE_BOOK not in seen["reasons"]
 
 
 def test_a_silent_market_is_pulled_and_the_switch_is_not_fed():
@@ -209,6 +226,7 @@ def test_the_circuit_breaker_opens_after_repeated_refusals_and_recovers():
     assert seen["open"] == {Reason.CIRCUIT_BREAKER}
     (why,) = {halt["detail"] for halt in run.records("halt") if halt["reason"] == "CIRCUIT_BREAKER"}
     assert why == "repeated failures, the last: 1140: too poor"
+    assert [lifted["reason"] for lifted in run.records("resume")] == ["CIRCUIT_BREAKER"]
     assert seen["placed"] == seen["placed_later"]
     assert seen["resting"] > 0
 

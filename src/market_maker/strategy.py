@@ -37,6 +37,7 @@ from market_maker.startup import DeadMansSwitch, recover_orders
 
 _TICK_S: Final = 0.25
 _KEEP_S: Final = 1.0
+_TIME_IS_UP: Final = "time is up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class MarketMakerStrategy:
             strategy = cls(session, surroundings.entropy, stop)
             started(strategy)
             remaining = await strategy._live(seconds)
-        return Outcome(stop.why or "time is up", remaining, strategy)
+        return Outcome(stop.why, remaining, strategy)
 
     async def _live(self, seconds: float | None) -> tuple[str, ...]:
         """Quote, then leave nothing open; what remains open all the same."""
@@ -183,6 +184,7 @@ class MarketMakerStrategy:
                 self.stop.why = self.stop.why or str(error or "a stream of the exchange ended")
                 if error is not None:
                     raise error
+        self.stop.why = self.stop.why or _TIME_IS_UP
 
     async def _market_task(self, desk: MarketDesk) -> None:
         """Hear one market and wake its levels."""
@@ -204,6 +206,7 @@ class MarketMakerStrategy:
                 self.session.ledger.on_mark(desk.name, event.price)
                 self.session.refresh_limits(self.orders, self.account)
             case FundingRate():
+                desk.on_frame(now_ns)
                 self.session.expect_funding()
             case StreamLost():
                 self.session.note_stream_lost(desk, event.why)
