@@ -238,3 +238,11 @@ def test_a_pause_of_the_market_is_no_sickness():
         desk.decide(slot, START_NS)
     assert set(desk.reasons.values()) == {Reason.POSITION_LIMIT}
     assert desk.is_deciding(START_NS)
+
+
+@virtual
+async def test_a_halved_order_still_counts_when_the_price_has_moved_a_little(world):
+    desk = desk_of()
+    half = desk.level_lots() // 2
+    await world.quote(BID, price=9_998, lots=half)
+    assert desk.is_quoted(Side.BUY, world.orders)

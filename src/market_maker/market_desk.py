@@ -4,6 +4,7 @@ The desk is where values meet. It turns events into the rows that `observe` and 
 decisions out; it sends nothing and waits for nothing.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -38,6 +39,7 @@ from market_maker.strategy_rows import Account, BookRow, DecisionRow, Params, Sl
 from market_maker.summary import is_good_quote
 
 _LATENCY_WEIGHT: Final = 0.1
+_SIZE_SLACK: Final = 0.99
 _LATELY_NS: Final = 10 * NS_PER_S
 _UNHEALTHY: Final = frozenset(
     {Reason.NO_BOOK, Reason.STALE_BOOK} | {reason for reason in Reason if reason >= Reason.STARTING}
@@ -273,7 +275,8 @@ class MarketDesk:
         mid = self.mid2_ticks / 2
         spread = self.latest.ask_ticks - self.latest.bid_ticks
         sigma_ticks = self.sigma_bps / BPS * mid
-        level_lots = self.level_lots()
+        # An order was sized at an earlier price and rounded down: a percent is not held against it.
+        level_lots = math.floor(self.level_lots() * _SIZE_SLACK)
         return any(
             order.state in _RESTING
             and order.order.side == side
