@@ -186,7 +186,7 @@ async def test_a_side_is_quoted_by_an_order_of_half_the_size_that_is_near(world:
     name = await world.quote(BID, price=9_998, lots=plain)
     assert desk.is_quoted(Side.BUY, world.orders)
     assert not desk.is_quoted(Side.SELL, world.orders)
-    world.gateway.fill(name, plain // 2 + 1)
+    world.gateway.fill(name, plain * 6 // 10)
     world.pump()
     assert not desk.is_quoted(Side.BUY, world.orders)
 
