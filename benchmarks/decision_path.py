@@ -38,7 +38,6 @@ from market_maker.order_manager import OrderManager
 from market_maker.order_records import OrderSettings
 from market_maker.order_table import OrderEventKind, TrackedOrder
 from market_maker.orderbook_manager import BookSettings
-from market_maker.session import strategy_params
 
 MARKET: Final = "BTC-USD"
 SCENARIO: Final = "mixed"
@@ -211,7 +210,7 @@ def _desk(config: Config, recording: Recording) -> MarketDesk:
     desk = MarketDesk(
         recording.instrument,
         fees,
-        strategy_params(config, MARKET),
+        config.strategy_params(MARKET),
         config.of(BookSettings, MARKET),
         mark_band=0.03,
         latency_s=0.1,
