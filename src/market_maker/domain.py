@@ -73,7 +73,6 @@ class Reason(IntEnum):
     IMBALANCE = 44
     STRONG_TREND = 45
     POST_ONLY_BACKOFF = 46
-    EDGE_TOO_SMALL = 47
     # No order is wanted: limits.
     POSITION_LIMIT = 60
     BELOW_MIN_SIZE = 61
@@ -99,7 +98,6 @@ class Reason(IntEnum):
     CIRCUIT_BREAKER = 103
     DESYNCHRONISED = 104
     RATE_LIMITED = 105
-    MARKET_CLOSED = 106
 
 
 class OrderState(IntEnum):

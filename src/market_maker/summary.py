@@ -320,9 +320,10 @@ def _pnl_parts(pnl: Pnl) -> dict[str, str]:
     }
 
 
-def to_json(runs: Iterable[RunSummary]) -> str:
-    """Return the summary as `--json` prints it."""
-    return msgspec.json.encode({"runs": [as_dict(run) for run in runs]}).decode()
+def to_json(runs: Iterable[RunSummary], account: Mapping[str, object] | None = None) -> str:
+    """Return the summary as `--json` prints it, with what the host says of the account beside the runs."""
+    beside = {} if account is None else {"account": account}
+    return msgspec.json.encode({"runs": [as_dict(run) for run in runs], **beside}).decode()
 
 
 def summary_table(runs: Sequence[RunSummary]) -> Group:

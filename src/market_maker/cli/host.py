@@ -33,6 +33,7 @@ from market_maker.gateway import VenueError
 from market_maker.instrument import Instrument
 from market_maker.metrics import Metrics, start_http_server
 from market_maker.public_markets import Listing
+from market_maker.recordings.discovery import open_recording
 from market_maker.recordings.events import RecordingError
 from market_maker.session import Surroundings
 from market_maker.session_report import summary_of
@@ -92,8 +93,7 @@ def markets_of(play: Play, wanted: Sequence[str]) -> tuple[str, ...]:
     """Markets that a play has, where none is named: those of the recording, else those wanted."""
     if play.recording is None:
         return tuple(wanted)
-    listed, _ = build_recorded_flows(play.recording, (), 0, offset_s=play.offset_s)
-    return tuple(instrument.name for instrument in listed)
+    return tuple(open_recording(play.recording).markets)
 
 
 def listings_inside(seed: int = 1) -> list[Listing]:

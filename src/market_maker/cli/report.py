@@ -1,6 +1,5 @@
 """The end of a session on the exchange inside: its summary, what the exchange's books say, the journal."""
 
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -9,7 +8,7 @@ from market_maker.cli.host import Played
 from market_maker.config_sections import SessionSettings
 from market_maker.session import Session
 from market_maker.strategy import MarketMakerStrategy
-from market_maker.summary import as_dict, money, summary_table
+from market_maker.summary import money, summary_table, to_json
 
 
 def print_report(played: Played, *, as_json: bool) -> ExitCode:
@@ -19,8 +18,7 @@ def print_report(played: Played, *, as_json: bool) -> ExitCode:
     """
     account = _account(played)
     if as_json:
-        runs = [as_dict(run) for run in played.runs]
-        print(msgspec.json.encode({"runs": runs, "account": account}).decode())
+        print(to_json(played.runs, account))
     else:
         console = Console()
         if played.runs:
