@@ -12,8 +12,10 @@ _MASK: Final = "********"
 
 
 class Network(Enum):
-    """Which exchange is traded on. There is one so far: the one inside the process."""
+    """Which exchange is traded on. Only `mainnet` is real money."""
 
+    TESTNET = "testnet"
+    MAINNET = "mainnet"
     EMULATOR = "emulator"
 
 
@@ -79,13 +81,45 @@ class SessionSettings:
 
     markets: tuple[str, ...] = ("BTC-USD", "ETH-USD")  # markets to quote
     profile: str = "crypto"  # named set of defaults: crypto, or legacy (the static behaviour of old)
-    network: Network = Network.EMULATOR  # exchange to trade on
+    network: Network = Network.TESTNET  # exchange to trade on: testnet, mainnet or emulator
     stop_action: StopAction = StopAction.HOLD  # what becomes of the position at a stop
     warm_from_candles: bool = True  # seed the volatility from past candles, so that no warm-up is needed
     foreign_orders: ForeignOrders = ForeignOrders.REFUSE  # open orders of others: refuse to start, or leave
     stop_reduce_s: float = 30.0  # longest time that a stop spends on reducing or flattening
     position_refresh_s: float = 30.0  # between two comparisons of our positions with the exchange's
     assumed_latency_s: float = 0.1  # order latency that is reckoned with until one is measured
+    account_leverage: float = 0.0  # leverage to set in each market at the start; 0: leave it as it is
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """The way to the exchange: requests, streams, and what to do when either fails.
+
+    Raises
+    ------
+    ValueError
+        For a number out of its range.
+    """
+
+    emulator_url: str = "http://127.0.0.1:8790"  # where the exchange of network = emulator listens
+    request_timeout_s: float = 5.0  # longest wait for the reply to a request
+    requests_per_minute: int = 1000  # the exchange's limit for this address, all requests together
+    cancel_reserve_share: float = 0.2  # share of that limit which only cancels may use
+    ping_interval_s: float = 5.0  # between pings on a stream; one that is not answered by the next loses it
+    stream_silence_s: float = 90.0  # longest silence of a book stream, which has a snapshot each minute
+    reconnect_first_s: float = 0.25  # pause before the first try to connect again; doubles with each
+    reconnect_longest_s: float = 4.0  # longest such pause
+    max_clock_skew_s: float = 3.0  # furthest that our clock may be off the exchange's
+
+    def __post_init__(self) -> None:
+        _require("request_timeout_s", self.request_timeout_s, 0.1, 600)
+        _require("requests_per_minute", self.requests_per_minute, 10, 1_000_000)
+        _require("cancel_reserve_share", self.cancel_reserve_share, 0, 0.9)
+        _require("ping_interval_s", self.ping_interval_s, 0.5, 60)
+        _require("stream_silence_s", self.stream_silence_s, 1, 3600)
+        _require("reconnect_first_s", self.reconnect_first_s, 0.01, self.reconnect_longest_s)
+        _require("reconnect_longest_s", self.reconnect_longest_s, 0.01, 600)
+        _require("max_clock_skew_s", self.max_clock_skew_s, 0.1, 3600)
 
 
 @dataclass(frozen=True)
@@ -146,7 +180,7 @@ class DeadMansSwitchSettings:
 
 @dataclass(frozen=True)
 class CredentialSettings:
-    """Keys of the exchange account; the exchange inside needs none. From the environment or .env only."""
+    """Keys of the exchange account; an emulator hands out its own. From the environment or .env only."""
 
     api_key: Secret = NO_SECRET  # API key of the sub-account
     stark_private_key: Secret = NO_SECRET  # key that signs orders
@@ -154,6 +188,7 @@ class CredentialSettings:
 
 SHELL_SECTIONS: Final[dict[str, type]] = {
     "session": SessionSettings,
+    "connection": ConnectionSettings,
     "metrics": MetricsSettings,
     "circuit_breaker": CircuitBreakerSettings,
     "dead_mans_switch": DeadMansSwitchSettings,

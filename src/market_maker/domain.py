@@ -136,6 +136,21 @@ class BookUpdate(NamedTuple):
     recv_ns: int
 
 
+class BestQuote(NamedTuple):
+    """Best prices and sizes of a market from the fast stream; ticks and lots are 0 where a side is empty.
+
+    It says nothing of the levels behind, and is newer than a book frame only if its `venue_ns` is.
+    """
+
+    market: str
+    bid_ticks: int
+    bid_lots: int
+    ask_ticks: int
+    ask_lots: int
+    venue_ns: int
+    recv_ns: int
+
+
 class Book(NamedTuple):
     """What the signals read of a book: best prices, sizes there and near them, our own orders taken out."""
 

@@ -5,12 +5,13 @@ A reply to a request means *accepted*, never *resting*: results come on the acco
 the reply. Amounts of money are Decimal here; prices and sizes of orders are ticks and lots.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from market_maker.domain import BookUpdate, Fill, NewOrder, OrderState, Side, Trade
+from market_maker.domain import BestQuote, BookUpdate, Fill, NewOrder, OrderState, Side, Trade
 from market_maker.instrument import Instrument
 
 
@@ -36,6 +37,10 @@ class RateLimited(OrderRefused):
 
 class OutcomeUnknown(VenueError):
     """No answer came: the request may or may not have been carried out."""
+
+
+class Unreachable(OutcomeUnknown):
+    """No connection came about: the host is unknown, refuses, or shows a certificate that is not trusted."""
 
 
 class CredentialsRefused(VenueError):
@@ -114,6 +119,15 @@ class MarkPrice:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexPrice:
+    """The index price of a market, that funding is measured against, USD."""
+
+    market: str
+    price: Decimal
+    venue_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class FundingRate:
     """The hourly funding rate of a market, a fraction of notional; positive: longs pay."""
 
@@ -162,7 +176,7 @@ class Fees:
     taker: Decimal
 
 
-MarketEvent = BookUpdate | Trade | MarkPrice | FundingRate | StreamLost
+MarketEvent = BookUpdate | BestQuote | Trade | MarkPrice | IndexPrice | FundingRate | StreamLost
 AccountEvent = OrderReport | FillReport | PositionReport | BalanceReport | StreamLost
 
 
@@ -171,7 +185,14 @@ class Gateway(Protocol):
 
     Every request raises a `VenueError`: `OrderRefused` when it surely did not happen, `OutcomeUnknown` when
     nobody knows.
+
+    Attributes
+    ----------
+    unknown : Counter
+        Words of the exchange that nobody documented, and frames left out, counted by what they were.
     """
+
+    unknown: Counter[str]
 
     async def instruments(self, markets: Sequence[str]) -> dict[str, Instrument]:
         """Trading rules of the named markets; of all where none is named.
@@ -189,6 +210,14 @@ class Gateway(Protocol):
 
     async def leverage(self, markets: Sequence[str]) -> dict[str, Decimal]:
         """Leverage that the account is set to in the named markets; 1 / leverage is its initial margin."""
+        ...
+
+    async def set_leverage(self, market: str, leverage: Decimal) -> None:
+        """Set the leverage of the account in a market."""
+        ...
+
+    async def clock_skew_s(self) -> float:
+        """How far the exchange's clock is ahead of ours, s, as well as one request can tell."""
         ...
 
     async def candles(self, market: str, count: int) -> list[Candle]:
@@ -236,7 +265,10 @@ class Gateway(Protocol):
         ...
 
     def market_events(self, market: str) -> AsyncIterator[MarketEvent]:
-        """Book, trades, mark and funding of one market; starts with a snapshot and resumes with one."""
+        """Book, best quote, trades, mark, index and funding of one market.
+
+        Starts with a snapshot of the book, and resumes with one after a `StreamLost`.
+        """
         ...
 
     def account_events(self) -> AsyncIterator[AccountEvent]:

@@ -239,6 +239,10 @@ class InProcessGateway:
             lambda: self._queries.leverage(self._account_id, markets), replies.decode_leverage
         )
 
+    async def clock_skew_s(self) -> float:
+        """Tell that there is none: it is the same clock."""
+        return 0.0
+
     async def candles(self, market: str, count: int) -> list[Candle]:
         """Return the last closed one-minute bars, oldest first."""
         self._instrument(market)
