@@ -70,7 +70,7 @@ class Ledger:
 
 @dataclass(slots=True)
 class Account:
-    """One account: its ledger, open orders and history."""
+    """One account: its ledger, open orders and history. `leverage` holds where no market has its own."""
 
     account_id: int
     client_id: int
@@ -85,6 +85,7 @@ class Account:
     by_external: dict[str, Order] = field(default_factory=dict)
     trades: deque[AccountTrade] = field(default_factory=deque)
     payments: deque[FundingPayment] = field(default_factory=deque)
+    leverages: dict[str, Decimal] = field(default_factory=dict)
     worst_lots: dict[str, int] = field(default_factory=dict)
     worst_value: dict[str, Decimal] = field(default_factory=dict)
     switch_due_ns: int = 0
@@ -95,6 +96,10 @@ class Account:
         """Signed position, lots."""
         position = self.positions.get(market)
         return 0 if position is None else position.lots
+
+    def leverage_in(self, market: str) -> Decimal:
+        """Leverage that the account is set to in a market."""
+        return self.leverages.get(market, self.leverage)
 
     def register(self, order: Order) -> None:
         """Take an accepted order in."""

@@ -18,13 +18,14 @@ from market_maker.emulator.orders import Order
 from market_maker.emulator.requests import (
     CancelRequest,
     DeadMansSwitchRequest,
+    LeverageRequest,
     MassCancelRequest,
     OrderRequest,
     Request,
 )
 from market_maker.emulator.streams import AccountStream, OrderIds, Outbox, Reply
 from market_maker.emulator.timeline import Step, Timeline
-from market_maker.emulator.validation import Refusal, maintenance_refusal, validate
+from market_maker.emulator.validation import Refusal, leverage_refusal, maintenance_refusal, validate
 from market_maker.emulator.venue import Venue
 
 _MINUTE_NS = 60 * NS_PER_S
@@ -58,6 +59,7 @@ class _Call:
     reply_ns: int
     stream_first: bool
     data: OrderIds | None = None
+    body: bytes = b""
 
 
 class RestApi:
@@ -123,6 +125,8 @@ class RestApi:
             return self._take_cancel(call, request, now_ns)
         if isinstance(request, MassCancelRequest):
             return self._take_mass_cancel(call, request, now_ns)
+        if isinstance(request, LeverageRequest):
+            return self._take_leverage(call, request)
         return self._take_switch(call, request, now_ns)
 
     def _take_order(self, call: _Call, request: OrderRequest, now_ns: int) -> Refusal | None:
@@ -168,6 +172,14 @@ class RestApi:
         self._succeed(call, call.reply_ns)
         return None
 
+    def _take_leverage(self, call: _Call, request: LeverageRequest) -> Refusal | None:
+        refusal = leverage_refusal(self._venue, call.account, request)
+        if refusal is None:
+            call.account.leverages[request.market] = request.leverage
+            call.body = frames.ok({"market": request.market, "leverage": frames.text(request.leverage)})
+            self._succeed(call, call.reply_ns)
+        return refusal
+
     def _fire_switch(self, account: Account, now_ns: int) -> None:
         """Cancel everything, unless the switch was armed anew since this step was planned."""
         if account.switch_due_ns == now_ns:
@@ -192,7 +204,8 @@ class RestApi:
 
     def _succeed(self, call: _Call, due_ns: int) -> None:
         ids = call.data
-        body = frames.ok(None if ids is None else {"id": ids.id, "externalId": ids.external_id})
+        data = None if ids is None else {"id": ids.id, "externalId": ids.external_id}
+        body = call.body or frames.ok(data)
         self._outbox.reply(Reply(call.ticket, due_ns, 200, 0, "", ids, body))
 
 

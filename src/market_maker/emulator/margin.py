@@ -29,7 +29,12 @@ def tier_rate(instrument: Instrument, notional: Decimal) -> Decimal:
 
 def initial_rate(account: Account, instrument: Instrument, notional: Decimal) -> Decimal:
     """Return the account's initial margin rate at a notional."""
-    return max(1 / account.leverage, tier_rate(instrument, notional))
+    return rate_at(account.leverage_in(instrument.name), instrument, notional)
+
+
+def rate_at(leverage: Decimal, instrument: Instrument, notional: Decimal) -> Decimal:
+    """Return the initial margin rate of a leverage at a notional."""
+    return max(1 / leverage, tier_rate(instrument, notional))
 
 
 def _open_values(orders: Iterable[Order], market: Market) -> tuple[Decimal, Decimal]:
@@ -44,15 +49,20 @@ def _open_values(orders: Iterable[Order], market: Market) -> tuple[Decimal, Deci
     return market.instrument.value(buys, 1), market.instrument.value(sells, 1)
 
 
-def market_margin(account: Account, market: Market, spared: Order | None = None) -> Decimal:
-    """Return the initial margin that one market binds, USD, as if `spared` were not there."""
+def market_notional(account: Account, market: Market, spared: Order | None = None) -> Decimal:
+    """Return the notional that one market's margin is taken of, USD, as if `spared` were not there."""
     orders = [order for order in account.open_in(market.name) if order is not spared]
     lots = account.position_lots(market.name)
     if not orders and lots == 0:
         return _ZERO
     held = market.instrument.size(lots) * market.mark
     buys, sells = _open_values(orders, market)
-    notional = max(abs(held + buys), abs(held - sells))
+    return max(abs(held + buys), abs(held - sells))
+
+
+def market_margin(account: Account, market: Market, spared: Order | None = None) -> Decimal:
+    """Return the initial margin that one market binds, USD, as if `spared` were not there."""
+    notional = market_notional(account, market, spared)
     return notional * initial_rate(account, market.instrument, notional)
 
 

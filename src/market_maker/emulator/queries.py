@@ -93,8 +93,9 @@ class Queries:
 
     def leverage(self, account_id: int, markets: Sequence[str] = ()) -> bytes:
         """Leverage of the account in the named markets; in all where none is named."""
-        leverage = text(self._venue.accounts[account_id].leverage)
-        return frames.ok([{"market": name, "leverage": leverage} for name in markets or self._venue.markets])
+        account = self._venue.accounts[account_id]
+        names = markets or self._venue.markets
+        return frames.ok([{"market": name, "leverage": text(account.leverage_in(name))} for name in names])
 
     def instruments(self, markets: Sequence[str] = ()) -> bytes:
         """Markets by name, unknown ones left out; all where none is named."""

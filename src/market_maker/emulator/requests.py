@@ -41,6 +41,8 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
         Highest fee rate accepted, a fraction.
     cancel_id : str
         External id of the order that is replaced, empty for none.
+    settlement_code : int
+        What is wrong with the signature, as an error code; 0 for nothing. Checked after all else.
     """
 
     market: str
@@ -57,6 +59,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     reduce_only: bool = False
     cancel_id: str = ""
     self_trade: SelfTrade = SelfTrade.ACCOUNT
+    settlement_code: int = 0
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,4 +84,11 @@ class DeadMansSwitchRequest(msgspec.Struct, frozen=True, kw_only=True):
     countdown_s: int
 
 
-Request = OrderRequest | CancelRequest | MassCancelRequest | DeadMansSwitchRequest
+class LeverageRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """PATCH /user/leverage: the account's leverage in one market, from now."""
+
+    market: str
+    leverage: Decimal
+
+
+Request = OrderRequest | CancelRequest | MassCancelRequest | DeadMansSwitchRequest | LeverageRequest

@@ -10,17 +10,28 @@ from typing import NamedTuple
 
 from market_maker.domain import NS_PER_S, Side
 from market_maker.emulator.accounts import Account
-from market_maker.emulator.margin import available_for_trade, order_cost
+from market_maker.emulator.margin import (
+    available_for_trade,
+    initial_rate,
+    market_notional,
+    order_cost,
+    rate_at,
+    tier_rate,
+)
 from market_maker.emulator.market import Market
 from market_maker.emulator.orders import Order
-from market_maker.emulator.requests import OrderRequest, OrderType, TimeInForce
+from market_maker.emulator.requests import LeverageRequest, OrderRequest, OrderType, TimeInForce
 from market_maker.emulator.rules import Mode
 from market_maker.emulator.venue import Venue
 from market_maker.instrument import Instrument, InstrumentError, MarketStatus
 
 _DAY_NS = 86_400 * NS_PER_S
+_LEVERAGE_DECIMALS = 2
 
 MESSAGES = {
+    400: "Bad request.",
+    401: "Unauthorized.",
+    403: "Forbidden.",
     404: "Not found.",
     429: "Rate limit exceeded.",
     1001: "Market not found.",
@@ -28,7 +39,16 @@ MESSAGES = {
     1010: "Exchange is in maintenance mode.",
     1011: "Exchange is in post only mode.",
     1012: "Exchange is in reduce only mode.",
+    1005: "Interval is not supported.",
     1014: "Market is in reduce only mode.",
+    1049: "Leverage is below the minimum.",
+    1050: "Leverage exceeds the maximum of the market.",
+    10501: "Leverage exceeds the maximum for the value of the position.",
+    1052: "Insufficient margin for this leverage.",
+    1053: "Leverage has too many decimals.",
+    1100: "Invalid Starknet public key.",
+    1101: "Invalid StarkEx signature.",
+    1102: "Invalid StarkEx vault.",
     1120: "Order quantity less than min trade size.",
     1121: "Invalid quantity due to the wrong size increment.",
     1122: "Order value exceeds max order value.",
@@ -38,6 +58,7 @@ MESSAGES = {
     1126: "Max open orders number exceeded.",
     1127: "Max position value exceeded.",
     1128: "Trading fees are invalid.",
+    1132: "Order type is not allowed.",
     1133: "Invalid order parameters.",
     1134: "Duplicate order.",
     1135: "Invalid order expiration date.",
@@ -91,6 +112,34 @@ def maintenance_refusal(venue: Venue) -> Refusal | None:
     if venue.mode is Mode.MAINTENANCE:
         return Refusal(venue.rules.orders.maintenance_http_status, 1010)
     return None
+
+
+def leverage_refusal(venue: Venue, account: Account, request: LeverageRequest) -> Refusal | None:
+    """Refuse a leverage that the market, the position in it or the account's money does not admit."""
+    market, leverage = venue.markets.get(request.market), request.leverage
+    if market is None:
+        return Refusal(400, 1001)
+    code = _leverage_code(market.instrument, leverage)
+    if not code:
+        value = abs(market.instrument.size(account.position_lots(market.name)) * market.mark)
+        bound = tier_rate(market.instrument, value) * leverage > 1
+        code = 10501 if bound else _leverage_margin_code(venue, account, market, leverage)
+    return Refusal(400, code) if code else None
+
+
+def _leverage_code(instrument: Instrument, leverage: Decimal) -> int:
+    if not leverage.is_finite() or leverage < 1:
+        return 1049
+    if leverage > instrument.max_leverage:
+        return 1050
+    return 1053 if _decimals(leverage) > _LEVERAGE_DECIMALS else 0
+
+
+def _leverage_margin_code(venue: Venue, account: Account, market: Market, leverage: Decimal) -> int:
+    notional = market_notional(account, market)
+    rate = rate_at(leverage, market.instrument, notional)
+    more = notional * (rate - initial_rate(account, market.instrument, notional))
+    return 1052 if more > 0 and more > available_for_trade(venue, account) else 0
 
 
 def validate(venue: Venue, account: Account, request: OrderRequest, now_ns: int) -> Order | Refusal:
@@ -227,6 +276,10 @@ def _cost(case: Case) -> int:
     return 1140 if cost > available_for_trade(case.venue, case.account, case.old) else 0
 
 
+def _settlement(case: Case) -> int:
+    return case.request.settlement_code
+
+
 _CHECKS: tuple[Callable[[Case], int], ...] = (
     _order_value,
     _band,
@@ -238,4 +291,5 @@ _CHECKS: tuple[Callable[[Case], int], ...] = (
     _open_cap,
     _position_value,
     _cost,
+    _settlement,
 )

@@ -184,18 +184,19 @@ class Wire:
         instrument, scale = market.instrument, self.scales[position.market]
         value = abs(instrument.size(position.lots) * market.mark)
         liquidation = liquidation_price(self._venue, account, market)
+        leverage = account.leverage_in(market.name)
         return WirePosition(
             id=position.position_id,
             account_id=account.account_id,
             market=position.market,
             status="OPENED" if position.lots else "CLOSED",
             side=_direction(position.lots),
-            leverage=text(account.leverage),
+            leverage=text(leverage),
             size=scale.size(abs(position.lots)),
             value=text(value),
             open_price=text(position.open_price),
             mark_price=text(market.mark),
-            margin=text(value / account.leverage),
+            margin=text(value / leverage),
             unrealised_pnl=text(unrealised(position, instrument, market.mark)),
             realised_pnl=text(position.realised),
             max_position_size=scale.size(position.max_lots),
