@@ -210,7 +210,9 @@ def _instrument(wire: _Market) -> Instrument:
 
 
 def decode_orders(body: bytes, instruments: Instruments, unknown: Unknown) -> list[OrderReport]:
-    """Orders of the account in the given markets (open ones, a page of the history, or by external id).
+    """Orders of the account (open ones, a page of the history, or by external id).
+
+    Those in other markets than the given ones are there too, without price and size: they may be of others.
 
     Example::
 
@@ -219,8 +221,7 @@ def decode_orders(body: bytes, instruments: Instruments, unknown: Unknown) -> li
          "reduceOnly":false,"postOnly":true,"createdTime":1701563440000,"updatedTime":1701563440000,
          "timeInForce":"GTT","expireTime":1712754771819}]}
     """
-    wires = (wire for wire in _read_orders(body) if wire.market in instruments)
-    return [order_report(wire, instruments[wire.market], unknown) for wire in wires]
+    return [order_report(wire, instruments.get(wire.market), unknown) for wire in _read_orders(body)]
 
 
 def decode_fills(body: bytes, instruments: Instruments, recv_ns: int, unknown: Unknown) -> list[FillReport]:

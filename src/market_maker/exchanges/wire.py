@@ -183,8 +183,11 @@ def amount(value: Decimal | None, label: str) -> Decimal:
     return value
 
 
-def order_report(wire: WireOrder, instrument: Instrument, unknown: Unknown) -> OrderReport:
-    """Report of an order; a status that nobody documented becomes UNKNOWN, to be settled by a look-up."""
+def order_report(wire: WireOrder, instrument: Instrument | None, unknown: Unknown) -> OrderReport:
+    """Report of an order; a status that nobody documented becomes UNKNOWN, to be settled by a look-up.
+
+    Price and sizes of an order in a market that we do not know (no `instrument`) are 0: it is there all the same.
+    """
     state = _ORDER_STATES.get(wire.status)
     if state is None:
         unknown[f"order status {wire.status}"] += 1
@@ -199,9 +202,9 @@ def order_report(wire: WireOrder, instrument: Instrument, unknown: Unknown) -> O
         state=state,
         reason=wire.status_reason,
         # A market order may carry no price.
-        price_ticks=ticks_of(instrument, wire.price) if wire.price else 0,
-        size_lots=lots_of(instrument, wire.qty),
-        filled_lots=lots_of(instrument, wire.filled_qty),
+        price_ticks=ticks_of(instrument, wire.price) if instrument and wire.price else 0,
+        size_lots=lots_of(instrument, wire.qty) if instrument else 0,
+        filled_lots=lots_of(instrument, wire.filled_qty) if instrument else 0,
         reduce_only=wire.reduce_only,
         post_only=wire.post_only,
         venue_ns=wire.updated_time * NS_PER_MS,
