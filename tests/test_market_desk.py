@@ -6,7 +6,17 @@ import pytest
 from fakes import START_NS, snapshot
 from order_world import World, virtual
 
-from market_maker.domain import NS_PER_S, Action, BookUpdate, OrderState, Reason, Side, SlotId, Trade
+from market_maker.domain import (
+    NS_PER_S,
+    Action,
+    BestQuote,
+    BookUpdate,
+    OrderState,
+    Reason,
+    Side,
+    SlotId,
+    Trade,
+)
 from market_maker.gateway import Candle, Fees
 from market_maker.instrument import Instrument
 from market_maker.market_desk import Halts, MarketDesk, market_params
@@ -100,6 +110,38 @@ def test_a_gap_of_the_book_is_a_lost_stream_until_the_next_snapshot():
     assert desk.decide(BID, START_NS).reason is Reason.STREAM_LOST
     assert desk.on_book(snapshot(X, BIDS, ASKS), START_NS)
     assert desk.decide(BID, START_NS).action is Action.PLACE
+
+
+def best_quote(bid, ask, at_ns):
+    return BestQuote(X, bid, 5_000, ask, 5_000, at_ns, at_ns)
+
+
+def test_a_best_quote_moves_the_quotes_before_the_book_does():
+    desk = desk_of()
+    before = desk.decide(BID, START_NS).price_ticks
+    assert desk.on_best_quote(best_quote(9_997, 9_999, START_NS + 1), START_NS + 1)
+    assert desk.mid2_ticks == 2 * 9_998
+    assert desk.decide(BID, START_NS + 1).price_ticks < before
+    # The same once more is no news for the signals.
+    assert not desk.on_best_quote(best_quote(9_997, 9_999, START_NS + 2), START_NS + 2)
+
+
+def test_a_crossed_best_quote_takes_the_quotes_away_until_the_next_frame():
+    desk = desk_of()
+    assert not desk.on_best_quote(best_quote(10_001, 10_001, START_NS + 1), START_NS + 1)
+    assert desk.decide(BID, START_NS + 1).reason is Reason.CROSSED_BOOK
+    assert desk.on_best_quote(best_quote(9_999, 10_001, START_NS + 2), START_NS + 2)
+    assert desk.decide(BID, START_NS + 2).action is Action.PLACE
+
+
+def test_a_best_quote_is_a_frame_like_any_and_no_book():
+    desk = desk_of()
+    later = START_NS + 11 * NS_PER_S
+    desk.on_best_quote(best_quote(9_999, 10_001, later), later)
+    assert desk.decide(BID, later).action is Action.PLACE
+    unknown = desk_of(known=False)
+    assert not unknown.on_best_quote(best_quote(9_999, 10_001, START_NS), START_NS)
+    assert unknown.decide(BID, START_NS).reason is Reason.NO_BOOK
 
 
 @pytest.mark.parametrize("reason", [Reason.STOPPING, Reason.CIRCUIT_BREAKER, Reason.DESYNCHRONISED])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market_maker.domain import Book, BookUpdate, Reason, Side
+from market_maker.domain import BestQuote, Book, BookUpdate, Reason, Side
 from market_maker.instrument import Instrument
 from market_maker.orderbook_manager import BookSettings, OrderbookManager, SequenceGap
 
@@ -30,6 +30,10 @@ def delta(bids=(), asks=(), seq=2, recv_ns=2):
         venue_ns=recv_ns - 1,
         recv_ns=recv_ns,
     )
+
+
+def best_quote(bid, ask, venue_ns=5, recv_ns=6):
+    return BestQuote("BTC-USD", *bid, *ask, venue_ns, recv_ns)
 
 
 def started(levels=5, bps=0.0, linger_ms=250.0):
@@ -268,3 +272,179 @@ def test_book_equals_a_naive_one(frames, own_bids, own_asks, levels):
         for side, shown in ((Side.BUY, bids), (Side.SELL, asks)):
             assert all(lots > 0 for _, lots in manager.levels(side, 99))
             assert {p for p, _ in manager.levels(side, 99)} <= set(shown)
+
+
+def test_a_best_quote_hides_what_is_better_and_keeps_what_is_behind():
+    manager = started()
+    book = manager.apply_best(best_quote((98, 2), (102, 1)))
+    assert book == Book(98, 2, 102, 1, 11, 15, 5, 6)
+    assert manager.levels(Side.BUY, 9) == [(98, 2), (97, 9)]
+    assert manager.levels(Side.SELL, 2) == [(102, 1), (103, 6)]
+    assert manager.last_frame_ns == 6
+
+
+def test_a_newer_book_frame_ends_the_best_quote_and_the_book_is_as_it_was():
+    manager = started()
+    manager.apply_best(best_quote((98, 2), (106, 1)))
+    book = manager.apply(delta([(90, 1)], recv_ns=7))
+    assert book == Book(100, 5, 102, 4, 22, 18, 6, 7)
+
+
+def test_an_older_book_frame_changes_only_what_is_behind():
+    manager = started()
+    manager.apply_best(best_quote((98, 2), (102, 1)))
+    book = manager.apply(delta([(100, 9), (98, 0), (97, 4)], recv_ns=5))
+    assert book == Book(98, 2, 102, 1, 6, 15, 5, 6)
+    assert manager.levels(Side.BUY, 9) == [(98, 2), (97, 4)]
+
+
+@pytest.mark.parametrize("venue_ns", [0, -7])
+def test_a_best_quote_of_the_same_millisecond_or_before_the_book_is_no_news(venue_ns):
+    manager = started()
+    before = manager.book
+    assert manager.apply_best(best_quote((98, 2), (106, 1), venue_ns)) == before
+    assert manager.last_frame_ns == 6
+
+
+def test_of_two_best_quotes_the_later_counts_whatever_comes_first():
+    manager = started()
+    manager.apply_best(best_quote((98, 2), (106, 1), venue_ns=8))
+    assert manager.apply_best(best_quote((99, 3), (105, 1), venue_ns=7)).bid_ticks == 98
+    assert manager.apply_best(best_quote((99, 3), (105, 1), venue_ns=8)).bid_ticks == 99
+
+
+def test_a_best_quote_is_no_ground_for_trust():
+    manager = OrderbookManager(BTC, BookSettings())
+    assert manager.apply_best(best_quote((98, 2), (106, 1))) is None
+    assert manager.reason is Reason.NO_BOOK
+    manager = started()
+    manager.apply(delta(seq=9))
+    assert manager.apply_best(best_quote((98, 2), (106, 1))) is None
+    assert (manager.reason, manager.levels(Side.BUY, 1)) == (Reason.STREAM_LOST, [])
+    # It was sent after this snapshot was, and still tells more.
+    assert manager.apply(snapshot([(100, 5)], [(102, 4)], recv_ns=3)).bid_ticks == 98
+
+
+def test_own_orders_are_taken_out_of_a_best_quote():
+    manager = started()
+    manager.set_own(Side.BUY, {101: 3}, 2)
+    manager.set_own(Side.SELL, {102: 1}, 2)
+    book = manager.apply_best(best_quote((101, 3), (102, 4)))
+    assert (book.bid_ticks, book.bid_lots, book.ask_ticks, book.ask_lots) == (100, 5, 102, 3)
+    assert (book.bid_depth_lots, book.ask_depth_lots) == (21, 17)
+    assert manager.apply_best(best_quote((101, 5), (102, 4))).bid_lots == 2
+
+
+def test_echo_of_a_cancelled_order_goes_on_in_best_quotes_that_may_still_show_it():
+    manager = started()
+    manager.set_own(Side.BUY, {101: 3}, 2)
+    manager.set_own(Side.BUY, {}, 5)
+    assert manager.apply_best(best_quote((101, 3), (102, 4))).bid_ticks == 100
+    late = best_quote((101, 3), (102, 4), recv_ns=5 + LINGER_NS)
+    assert manager.apply_best(late).bid_ticks == 101
+
+
+@pytest.mark.parametrize("bid", [102, 107])
+def test_a_crossed_best_quote_leaves_no_book_and_a_crossed_book_yields_to_a_good_one(bid):
+    manager = started()
+    assert manager.apply_best(best_quote((bid, 1), (102, 1))) is None
+    assert manager.reason is Reason.CROSSED_BOOK
+    assert manager.apply(delta(recv_ns=9)).bid_ticks == 100
+    assert manager.apply(delta([(bid, 1)], seq=3, recv_ns=9)) is None
+    assert manager.apply_best(best_quote((104, 1), (105, 1), venue_ns=20))[:4] == (104, 1, 105, 1)
+
+
+def test_a_side_that_the_best_quote_says_is_empty_is_empty():
+    manager = started()
+    assert manager.apply_best(best_quote((0, 0), (102, 1))) is None
+    assert manager.reason is Reason.NO_BOOK
+    assert manager.levels(Side.BUY, 9) == []
+    assert manager.apply_best(best_quote((98, 1), (102, 1))).bid_ticks == 98
+
+
+def test_a_best_quote_from_a_clock_that_is_ahead_does_not_hide_the_book_for_good():
+    manager = started()
+    manager.apply_best(best_quote((98, 2), (106, 1), venue_ns=10**15))
+    assert manager.apply(delta(recv_ns=2 * 10**9)).bid_ticks == 98
+    assert manager.apply(delta(seq=3, recv_ns=6 + 2 * 10**9)).bid_ticks == 100
+
+
+def test_best_quote_of_another_market():
+    with pytest.raises(ValueError, match="expected a frame of BTC-USD, was of ETH-USD"):
+        started().apply_best(best_quote((1, 1), (2, 1))._replace(market="ETH-USD"))
+
+
+class Venue:
+    """A true book that changes once a millisecond, and what it sends: deltas rarely, best quotes often."""
+
+    def __init__(self, steps):
+        self.states = [({100: 1}, {107: 1})]
+        for side, price, lots in steps:
+            sides = ({**self.states[-1][0]}, {**self.states[-1][1]})
+            sides[side][price + 94 + 6 * side] = lots
+            self.states.append(tuple({p: q for p, q in shown.items() if q} for shown in sides))
+
+    def frames(self, every):
+        """A snapshot, then what changed since, every so many milliseconds."""
+        yield snapshot(*(list(side.items()) for side in self.states[0]))._replace(venue_ns=0)
+        for seq, at in enumerate(range(every, len(self.states), every), start=2):
+            sides = []
+            for old, new in zip(self.states[at - every], self.states[at], strict=True):
+                sides.append([(p, new.get(p, 0)) for p in old | new if old.get(p) != new.get(p)])
+            yield delta(*sides, seq=seq)._replace(venue_ns=at)
+
+    def best_quotes(self, every):
+        for at in range(0, len(self.states), every):
+            bids, asks = self.states[at]
+            bid = max(bids.items(), default=(0, 0))
+            yield best_quote(bid, min(asks.items(), default=(0, 0)), venue_ns=at)
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 1), prices, sizes), min_size=1, max_size=40),
+    every=st.tuples(st.integers(1, 12), st.integers(1, 4)),
+    order=st.lists(st.booleans(), max_size=60),
+    own_bids=own_sizes,
+    own_asks=own_sizes,
+    levels=st.integers(1, 4),
+)
+def test_the_best_that_is_shown_is_never_older_than_the_newest_frame(
+    steps, every, order, own_bids, own_asks, levels
+):
+    venue = Venue(steps)
+    frames, bests = list(venue.frames(every[0])), list(venue.best_quotes(every[1]))
+    own_bids = {price + 94: lots for price, lots in own_bids.items()}
+    own_asks = {price + 100: lots for price, lots in own_asks.items()}
+    manager = OrderbookManager(BTC, BookSettings(levels, 0.0, 0.0))
+    manager.set_own(Side.BUY, own_bids, 0)
+    manager.set_own(Side.SELL, own_asks, 0)
+    book_at = best_at = -1
+    while frames or bests:
+        takes_frame = frames and (not bests or (order.pop() if order else True))
+        if takes_frame:
+            book_at = frames[0].venue_ns
+            book = manager.apply(frames.pop(0))
+        else:
+            best_at = max(best_at, bests[0].venue_ns)
+            book = manager.apply_best(bests.pop(0))
+        if book_at < 0:
+            assert book is None
+            continue
+        bids, asks = venue.states[book_at]
+        if best_at > book_at:
+            newest_bids, newest_asks = venue.states[best_at]
+            bid, ask = max(newest_bids, default=0), min(newest_asks, default=10**6)
+            bids = {p: q for p, q in bids.items() if p < bid} | {bid: newest_bids.get(bid, 0)}
+            asks = {p: q for p, q in asks.items() if p > ask} | {ask: newest_asks.get(ask, 0)}
+        assert (None if book is None else book[:6]) == oracle(bids, asks, own_bids, own_asks, levels)
+        for side in (Side.BUY, Side.SELL):
+            shown = manager.levels(side, 99)
+            assert all(lots > 0 for _, lots in shown)
+            assert shown == sorted(shown, reverse=side is Side.BUY)
+        if book is not None:
+            assert book.venue_ns == max(book_at, best_at)
+    # When all has come, nothing of the overlay is left in the book itself.
+    last = delta(seq=manager.gaps + len(list(venue.frames(every[0]))) + 1)._replace(venue_ns=10**6)
+    manager.apply(last)
+    at = len(venue.states[:-1]) // every[0] * every[0]
+    assert oracle(*venue.states[at], own_bids, own_asks, levels) == (manager.book and manager.book[:6])

@@ -17,6 +17,7 @@ from market_maker import reprice_pipeline as pipeline
 from market_maker.domain import (
     BPS,
     NS_PER_S,
+    BestQuote,
     Book,
     BookUpdate,
     Decision,
@@ -41,6 +42,7 @@ from market_maker.summary import is_good_quote
 _LATENCY_WEIGHT: Final = 0.1
 _SIZE_SLACK: Final = 0.99
 _LATELY_NS: Final = 10 * NS_PER_S
+_TIMES: Final = Book._fields.index("venue_ns")
 _UNHEALTHY: Final = frozenset(
     {Reason.NO_BOOK, Reason.STALE_BOOK} | {reason for reason in Reason if reason >= Reason.STARTING}
 )
@@ -148,10 +150,25 @@ class MarketDesk:
         book = self.book.apply(update)
         if book is None:
             return False
+        self._observe(book, now_ns)
+        return True
+
+    def on_best_quote(self, best: BestQuote, now_ns: int) -> bool:
+        """Take a best quote in; the signals advance, and the answer is True, where the others' book is new.
+
+        False is no news, or no book: a quote that is crossed leaves none, and slots are to be asked then too.
+        """
+        self.on_frame(now_ns)
+        before, book = self.book.book, self.book.apply_best(best)
+        if book is None or (before is not None and book[:_TIMES] == before[:_TIMES]):
+            return False
+        self._observe(book, now_ns)
+        return True
+
+    def _observe(self, book: Book, now_ns: int) -> None:
         self.latest = book
         self._book_row[0] = book
         pipeline.observe_book(self._params, self._state, self._book_row, now_ns)
-        return True
 
     def on_trade(self, trade: Trade, now_ns: int) -> None:
         """Take a public trade in."""

@@ -8,16 +8,25 @@ The stream is trusted from a snapshot on, until its sequence has a gap. An own o
 show yet takes away no more than there is. One that is gone stays in the frames for a moment, so its size is
 taken out until a frame speaks of that price, for `own_linger_ms` at most. Quiet is not stale: what counts is
 the last frame of any kind.
+
+The fast stream's best quotes lie over the book and never change it. One is in force while its `venue_ns` is
+later than the last book frame's: it hides what is better than it and gives price and size of the best level,
+and the book gives the levels behind. It covers both sides or none, so sides of different instants never meet
+and cross. Within one millisecond nobody knows which came later, and the book, which is whole, wins.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from market_maker.domain import BPS, NS_PER_MS, Book, BookUpdate, Reason, Side
+from market_maker.domain import BPS, NS_PER_MS, NS_PER_S, BestQuote, Book, BookUpdate, Reason, Side
 from market_maker.instrument import Instrument
+
+_BELOW_ALL: Final = -(2**63)
+# A best quote whose clock is ahead hides the book no longer than this.
+_BEST_OUTLIVES_BOOK_NS: Final = 2 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class _BookSide:
         self._lots: dict[int, int] = {}
         self._own: dict[int, int] = {}
         self._echoes: dict[int, _Echo] = {}
+        # Key and lots of the best quote that lies over this side.
+        self._best: tuple[int, int] | None = None
         # Most frames change one side: the other's top stands until a change, or while an echo may end.
         self._top: _Top | None = None
         self._top_stands = False
@@ -88,6 +99,18 @@ class _BookSide:
                 del echoes[key]
         if levels:
             self._top_stands = False
+
+    def lay_over(self, ticks: int, lots: int) -> None:
+        """Let the best quote of this side be shown; one without a size says that the side is empty."""
+        best = (self._sign * ticks, lots) if lots > 0 else (_BELOW_ALL, 0)
+        if best != self._best:
+            self._best = best
+            self._top_stands = False
+
+    def uncover(self) -> None:
+        """Show the book alone."""
+        self._best = None
+        self._top_stands = False
 
     def set_own(self, levels: Mapping[int, int], now_ns: int) -> bool:
         """Take our sizes in; whether the book of the others may have changed by it, or by time."""
@@ -117,15 +140,12 @@ class _BookSide:
         return self._top
 
     def _find_top(self, hidden: Mapping[int, int]) -> _Top | None:
-        sizes = self._lots
         best = best_lots = depth = limit = 0
         missing = self._max_levels
-        for key in reversed(self._keys):
-            lots = sizes[key]
-            if key in hidden:
-                lots -= hidden[key]
-                if lots <= 0:
-                    continue
+        for key, shown in self._shown():
+            lots = shown - hidden.get(key, 0)
+            if lots <= 0:
+                continue
             if not best_lots:
                 best, best_lots = key, lots
                 limit = self._far_key(key)
@@ -139,13 +159,25 @@ class _BookSide:
 
     def _far_key(self, best: int) -> int:
         if self._span <= 0.0:
-            return self._keys[0]
+            return _BELOW_ALL
         return best - int(abs(best) * self._span)
+
+    def _shown(self) -> Iterator[tuple[int, int]]:
+        """Levels with our orders in them, best first."""
+        keys, sizes = self._keys, self._lots
+        end = len(keys)
+        if self._best is not None:
+            end = bisect_left(keys, self._best[0])
+            if self._best[1]:
+                yield self._best
+        for index in range(end - 1, -1, -1):
+            key = keys[index]
+            yield key, sizes[key]
 
     def levels(self, count: int, now_ns: int) -> list[tuple[int, int]]:
         """Return the best levels of the others, best first."""
         hidden = self._hidden(now_ns)
-        net = ((key, self._lots[key] - hidden.get(key, 0)) for key in reversed(self._keys))
+        net = ((key, lots - hidden.get(key, 0)) for key, lots in self._shown())
         return list(islice(((self._sign * key, lots) for key, lots in net if lots > 0), count))
 
 
@@ -180,6 +212,7 @@ class OrderbookManager:
         self._seq = 0
         self._now_ns = 0
         self._frame_times_ns = (0, 0)
+        self._best: BestQuote | None = None
         self._book: Book | None = None
         self._reason = Reason.NO_BOOK
         # What is read is worked out when it is asked for, once for however many changes.
@@ -193,16 +226,34 @@ class OrderbookManager:
         ValueError
             If the frame is of another market.
         """
-        if update.market != self._market:
-            msg = f"expected a frame of {self._market}, was of {update.market}"
-            raise ValueError(msg)
+        self._check_market(update.market)
         self.heard(update.recv_ns)
         if update.is_snapshot:
             self._restart(update)
         elif self._in_turn(update.seq):
             self._bids.change(update.bids)
             self._asks.change(update.asks)
-            self._frame_times_ns = (update.venue_ns, update.recv_ns)
+            self._note_frame(update)
+        return self.book
+
+    def apply_best(self, best: BestQuote) -> Book | None:
+        """Lay a best quote over the book if it is the newest frame; the book, or None as from `apply`.
+
+        It is no ground for trust: before a snapshot, and after a gap, there is no book with it either. One
+        that is itself crossed leaves no book, and so does one with an empty side, for the reason NO_BOOK.
+
+        Raises
+        ------
+        ValueError
+            If the quote is of another market.
+        """
+        self._check_market(best.market)
+        self.heard(best.recv_ns)
+        is_newest = self._best is None or best.venue_ns >= self._best.venue_ns
+        if is_newest and best.venue_ns > self._frame_times_ns[0]:
+            self._best = best
+            self._bids.lay_over(best.bid_ticks, best.bid_lots)
+            self._asks.lay_over(best.ask_ticks, best.ask_lots)
             self._is_stale = True
         return self.book
 
@@ -256,8 +307,23 @@ class OrderbookManager:
         self._seq = update.seq
         self._bids.replace(update.bids)
         self._asks.replace(update.asks)
+        self._note_frame(update)
+
+    def _note_frame(self, update: BookUpdate) -> None:
         self._frame_times_ns = (update.venue_ns, update.recv_ns)
         self._is_stale = True
+        best = self._best
+        if best is None:
+            return
+        if update.venue_ns >= best.venue_ns or update.recv_ns - best.recv_ns >= _BEST_OUTLIVES_BOOK_NS:
+            self._best = None
+            self._bids.uncover()
+            self._asks.uncover()
+
+    def _check_market(self, market: str) -> None:
+        if market != self._market:
+            msg = f"expected a frame of {self._market}, was of {market}"
+            raise ValueError(msg)
 
     def _in_turn(self, seq: int) -> bool:
         # The same frame twice changes nothing: sizes are absolute.
@@ -287,6 +353,8 @@ class OrderbookManager:
             self._reason = Reason.CROSSED_BOOK
         else:
             self._reason = Reason.NONE
+            best = self._best
+            times_ns = self._frame_times_ns if best is None else (best.venue_ns, best.recv_ns)
             self._book = Book(
                 bid.ticks,
                 bid.lots,
@@ -294,5 +362,5 @@ class OrderbookManager:
                 ask.lots,
                 bid.depth_lots,
                 ask.depth_lots,
-                *self._frame_times_ns,
+                *times_ns,
             )
