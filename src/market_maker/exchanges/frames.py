@@ -6,7 +6,7 @@ off the grid. Where the check fails, or the number is larger, the frame is decod
 which decides exactly. Levels are keyed by ticks, because one price arrives as "84050" and "84050.000000".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, TypeVar
@@ -23,8 +23,10 @@ from market_maker.exchanges.wire import (
     WirePosition,
     amount,
     balance_report,
+    check_market,
     corrupt,
     fill_report,
+    frame_reader,
     lots_of,
     order_report,
     position_report,
@@ -37,7 +39,6 @@ from market_maker.instrument import Instrument
 _GRID_TOLERANCE: Final = 1e-6
 _FAST_LIMIT: Final = 1e9
 
-T = TypeVar("T")
 Levels = list[tuple[int, int]]
 
 
@@ -128,24 +129,12 @@ class _AccountWire(msgspec.Struct):
     seq: int
 
 
-def _reader(frame_type: type[T], expected: str) -> Callable[[bytes], T]:
-    decoder = msgspec.json.Decoder(frame_type, strict=False)
-
-    def read(frame: bytes) -> T:
-        try:
-            return decoder.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise corrupt(f"{expected} ({error})", frame) from error
-
-    return read
-
-
-_read_book = _reader(_BookFrame, "a book frame")
-_read_exact_book = _reader(_ExactBookFrame, "a book frame")
-_read_trades = _reader(_TradesFrame, "a trades frame")
-_read_mark = _reader(_MarkFrame, "a mark price frame")
-_read_funding = _reader(_FundingFrame, "a funding frame")
-_read_account = _reader(_AccountWire, "an account frame")
+_read_book = frame_reader(_BookFrame, "a book frame")
+_read_exact_book = frame_reader(_ExactBookFrame, "a book frame")
+_read_trades = frame_reader(_TradesFrame, "a trades frame")
+_read_mark = frame_reader(_MarkFrame, "a mark price frame")
+_read_funding = frame_reader(_FundingFrame, "a funding frame")
+_read_account = frame_reader(_AccountWire, "an account frame")
 
 
 def decode_book(frame: bytes, instrument: Instrument, recv_ns: int) -> BookUpdate:
@@ -215,7 +204,7 @@ def decode_trades(frame: bytes, instrument: Instrument, recv_ns: int) -> list[Tr
 
 def _trade(wire: _Trade, instrument: Instrument, recv_ns: int) -> Trade:
     """Public trade in ticks and lots."""
-    _check_market(wire.m, instrument)
+    check_market(wire.m, instrument)
     return Trade(
         market=wire.m,
         trade_id=wire.i,
@@ -236,7 +225,7 @@ def decode_mark(frame: bytes, instrument: Instrument) -> MarkPrice:
          "ts":1790425441930,"seq":1,"sourceEventId":null}
     """
     wire = _read_mark(frame)
-    _check_market(wire.data.m, instrument)
+    check_market(wire.data.m, instrument)
     price = amount(wire.data.p, "mark price")
     if price <= 0:
         raise corrupt(f"a positive mark price of {instrument.name}", price)
@@ -251,18 +240,13 @@ def decode_funding(frame: bytes, instrument: Instrument) -> FundingRate:
         {"data":{"m":"BTC-USD","T":1701563440000,"f":"0.000013"},"ts":1701563440000,"seq":2}
     """
     wire = _read_funding(frame)
-    _check_market(wire.data.m, instrument)
+    check_market(wire.data.m, instrument)
     return funding_rate_of(wire.data)
 
 
 def funding_rate_of(wire: WireFunding) -> FundingRate:
     """Funding rate as a value of the port."""
     return FundingRate(wire.m, amount(wire.f, "funding rate"), wire.time_ms * NS_PER_MS)
-
-
-def _check_market(found: str, instrument: Instrument) -> None:
-    if found != instrument.name:
-        raise corrupt(f"market {instrument.name}", found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ that cannot be what it claims to be is a `CorruptFrame`.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ from market_maker.domain import NS_PER_MS, Fill, OrderState, Side
 from market_maker.gateway import BalanceReport, FillReport, OrderReport, PositionReport
 from market_maker.instrument import Instrument, InstrumentError
 
+T = TypeVar("T")
 Unknown = Counter[str]
 ZERO: Final = Decimal(0)
 _SHOWN_BYTES = 160
@@ -129,6 +131,31 @@ def corrupt(expected: str, found: object) -> CorruptFrame:
     text = found.decode("utf-8", "backslashreplace") if isinstance(found, bytes) else str(found)
     shown = text if len(text) <= _SHOWN_BYTES else f"{text[:_SHOWN_BYTES]}…"
     return CorruptFrame(f"expected {expected}, was {shown}")
+
+
+def frame_reader(frame_type: type[T], expected: str) -> Callable[[bytes], T]:
+    """Reader of frames of a type; it raises `CorruptFrame`, in which `expected` names what was read for."""
+    decoder = msgspec.json.Decoder(frame_type, strict=False)
+
+    def read(frame: bytes) -> T:
+        try:
+            return decoder.decode(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise corrupt(f"{expected} ({error})", frame) from error
+
+    return read
+
+
+def check_market(found: str, instrument: Instrument) -> None:
+    """Fail where a frame is of another market than its stream.
+
+    Raises
+    ------
+    CorruptFrame
+        If it is.
+    """
+    if found != instrument.name:
+        raise corrupt(f"market {instrument.name}", found)
 
 
 def check_turn(kind: str, seq: int, expected: int) -> None:

@@ -1,0 +1,107 @@
+"""Decoders of the small frames beside the book: best quote, index price, and what every frame carries.
+
+They come up to a hundred times a second and hold a handful of numbers, so they are read in Decimal, exactly.
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+from market_maker.domain import NS_PER_MS, BestQuote
+from market_maker.exchanges.wire import amount, check_market, corrupt, frame_reader, lots_of, ticks_of
+from market_maker.gateway import IndexPrice
+from market_maker.instrument import Instrument
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """What every frame carries, whatever it says: its type where it has one, instant (ms) and number.
+
+    A frame without a number has `seq` 0: its stream can not be checked for gaps.
+    """
+
+    type: str | None = None
+    ts: int = 0
+    seq: int = 0
+
+
+class _Level(msgspec.Struct, gc=False):
+    p: Decimal
+    q: Decimal
+
+
+class _Quote(msgspec.Struct, gc=False):
+    t: str
+    m: str
+    b: list[_Level] = []
+    a: list[_Level] = []
+
+
+class _QuoteFrame(msgspec.Struct, gc=False):
+    data: _Quote
+    ts: int
+
+
+class _Index(msgspec.Struct, gc=False):
+    m: str
+    p: Decimal
+    ts: int = 0
+
+
+class _IndexFrame(msgspec.Struct, gc=False):
+    data: _Index
+    ts: int
+
+
+read_envelope = frame_reader(Envelope, "a frame with a type and a number")
+_read_quote = frame_reader(_QuoteFrame, "a best quote frame")
+_read_index = frame_reader(_IndexFrame, "an index price frame")
+
+
+def decode_bbo(frame: bytes, instrument: Instrument, recv_ns: int) -> BestQuote:
+    """Best quote of a market: a book frame of depth 1, which is always a snapshot.
+
+    A side may be empty. Of several levels the best counts::
+
+        {"type":"SNAPSHOT","data":{"t":"SNAPSHOT","m":"BTC-USD","b":[{"q":"0.00118","p":"84050.000000"}],
+         "a":[{"q":"1.2","p":"84051"}],"d":"1"},"ts":1790425441925,"seq":41}
+
+    Raises
+    ------
+    CorruptFrame
+        If the frame is not JSON of this shape, is no snapshot, is of another market, or a number is off the
+        grid or negative.
+    """
+    wire = _read_quote(frame)
+    data = wire.data
+    check_market(data.m, instrument)
+    if data.t != "SNAPSHOT":
+        raise corrupt(f"SNAPSHOT of the best quote of {instrument.name}", data.t)
+    bid_ticks, bid_lots = max(_levels(data.b, instrument), default=(0, 0))
+    ask_ticks, ask_lots = min(_levels(data.a, instrument), default=(0, 0))
+    return BestQuote(data.m, bid_ticks, bid_lots, ask_ticks, ask_lots, wire.ts * NS_PER_MS, recv_ns)
+
+
+def _levels(levels: list[_Level], instrument: Instrument) -> list[tuple[int, int]]:
+    found = [(ticks_of(instrument, level.p), lots_of(instrument, level.q)) for level in levels]
+    return [level for level in found if level[1]]
+
+
+def decode_index(frame: bytes, instrument: Instrument) -> IndexPrice:
+    """Index price; it lies off the tick grid.
+
+    Example::
+
+        {"type":"IP","data":{"m":"BTC-USD","p":"84061.10250000000","ts":1790425441925},
+         "ts":1790425441930,"seq":1,"sourceEventId":null}
+
+    Raises
+    ------
+    CorruptFrame
+        If the frame is not JSON of this shape, is of another market, or the price is not positive.
+    """
+    wire = _read_index(frame)
+    check_market(wire.data.m, instrument)
+    price = amount(wire.data.p, "index price")
+    if price <= 0:
+        raise corrupt(f"a positive index price of {instrument.name}", price)
+    return IndexPrice(wire.data.m, price, (wire.data.ts or wire.ts) * NS_PER_MS)
