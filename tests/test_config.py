@@ -257,6 +257,97 @@ def test_a_secret_never_prints_and_comes_from_the_environment_only():
     assert "swordfish" not in problems("api_key:swordfish")
 
 
+ORDER = "0800000000000010ffffffffffffffffb781126dcae7b2321e66a241adc64d2f"
+KEY_PROBLEM = "expected 0x and up to 64 hex digits, a number above 0 and below the order of the Stark curve"
+
+
+@pytest.mark.parametrize("given", ["0x1234abcd", " 0x1234abcd\n", '"0x1234abcd"', "'0x1234abcd' "])
+def test_what_a_shell_leaves_around_a_key_is_taken_off(given):
+    config = load_config(environ={"MM_STARK_PRIVATE_KEY": given, "MM_API_KEY": given})
+    credentials = config.of(CredentialSettings)
+    assert {credentials.api_key.reveal(), credentials.stark_private_key.reveal()} == {"0x1234abcd"}
+
+
+@pytest.mark.parametrize("given", ["", " ", '""'])
+def test_an_empty_key_is_none(given):
+    assert not load_config(environ={"MM_STARK_PRIVATE_KEY": given}).of(CredentialSettings).stark_private_key
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "1234abcd",
+        "0xxyz",
+        "0x0",
+        f"0x{ORDER}",
+        "0x" + "f" * 64,
+        "0x" + "1" * 65,
+        "0x12 34",
+        "0x12\n34",
+        "0x1234'",
+        "0x\uff11\uff12",
+    ],
+)
+def test_a_signing_key_that_is_none_is_refused_without_being_shown(given):
+    with pytest.raises(ConfigError, match=KEY_PROBLEM) as raised:
+        load_config(environ={"MM_STARK_PRIVATE_KEY": given})
+    assert given not in str(raised.value)
+    assert "was something else (from MM_STARK_PRIVATE_KEY)" in str(raised.value)
+
+
+def test_the_largest_signing_key_is_one():
+    load_config(environ={"MM_STARK_PRIVATE_KEY": f"0x{int(ORDER, 16) - 1:x}"})
+
+
+@pytest.mark.parametrize("given", ["two words", "line\nbreak", "quo'te", "é", "x" * 257])
+def test_an_api_key_that_fits_no_header_is_refused_without_being_shown(given):
+    with pytest.raises(ConfigError, match="no spaces or quotes, was something else") as raised:
+        load_config(environ={"MM_API_KEY": given})
+    assert given not in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o602])
+def test_a_file_with_a_key_that_others_can_read_is_refused_with_the_command_that_mends_it(tmp_path, mode):
+    env_file = tmp_path / "my keys"
+    env_file.write_text("MM_API_KEY=swordfish\nMM_NUM_LEVELS=1\n")
+    env_file.chmod(mode)
+    with pytest.raises(ConfigError) as raised:
+        load_config(env_file=env_file)
+    [problem] = raised.value.problems
+    assert problem == (
+        f"{env_file}: expected mode 0600 of a file with MM_API_KEY in it, was {mode:04o}:"
+        f" others can read it; run chmod 600 '{env_file}'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("MM_API_KEY=swordfish", 0o600),
+        ("MM_API_KEY=swordfish", 0o400),
+        ("MM_NUM_LEVELS=1", 0o644),
+        ("MM_API_KEY=", 0o644),
+    ],
+)
+def test_a_file_of_ones_own_and_one_without_a_key_are_read(tmp_path, text, mode):
+    env_file = tmp_path / ".env"
+    env_file.write_text(text)
+    env_file.chmod(mode)
+    assert load_config(env_file=env_file)
+
+
+def test_a_key_under_a_wrong_heading_is_not_shown(toml):
+    for text in (
+        '[markets]\napi_key = "swordfish"',
+        '[markets."A"]\napi_key = "swordfish"',
+        'api_key = "swordfish"',
+        '[lean]\napi_key = "swordfish"',
+        'credentials = "swordfish"',
+        '[credentials]\napi_key = "swordfish',
+    ):
+        assert "swordfish" not in problems(files=[toml(text)])
+
+
 def test_as_dict_shows_value_unit_and_origin():
     config = load("ETH-USD:lean_mode=fade", "lean_fast_s=5")
     shown = config.as_dict()
@@ -392,4 +483,5 @@ def test_each_file_of_configs_loads(path):
 def test_the_example_env_file_names_settings_that_exist(tmp_path):
     env_file = tmp_path / ".env"
     env_file.write_text((REPOSITORY / ".env.example").read_text().replace("# MM_", "MM_"))
+    env_file.chmod(0o600)
     assert load_config(env_file=env_file).of(CredentialSettings).api_key

@@ -20,9 +20,8 @@ from market_maker.config_rules import (
     RELATED,
     RULES,
     Order,
-    Range,
     Relation,
-    Text,
+    Rule,
     disorder,
     unrelated,
 )
@@ -59,7 +58,7 @@ class Schema:
 
     sections: Mapping[str, type]
     shared: frozenset[str] = frozenset()
-    rules: Mapping[str, Range | Text] = dataclasses.field(default_factory=dict)
+    rules: Mapping[str, Rule] = dataclasses.field(default_factory=dict)
     ordered: Sequence[Order] = ()
     related: Sequence[Relation] = ()
     settings: Mapping[str, Setting] = dataclasses.field(init=False)

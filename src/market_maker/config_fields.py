@@ -20,7 +20,7 @@ from typing import Any, Final, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from market_maker.config_rules import Range, Text
+from market_maker.config_rules import Range, Rule
 from market_maker.config_sections import Secret
 
 _UNITS: Final = {
@@ -47,7 +47,7 @@ class Setting:
     name: str
     type: Any
     default: Any
-    rule: Range | Text
+    rule: Rule
     meaning: str
 
     @property
@@ -72,8 +72,8 @@ class Setting:
             return "one of " + ", ".join(member.name.lower() for member in self.type)
         if self.type in (int, float, Decimal):
             return f"{'a whole number' if self.type is int else 'a number'} {self.rule}"
-        text = str(self.rule) if isinstance(self.rule, Text) else "a text"
-        return {bool: "true or false", str: text, Secret: "a text"}.get(self.type, self._expected_list)
+        text = "a text" if isinstance(self.rule, Range) else str(self.rule)
+        return {bool: "true or false", str: text, Secret: text}.get(self.type, self._expected_list)
 
     @property
     def is_enum(self) -> bool:
@@ -107,15 +107,17 @@ class Setting:
         return value
 
     def _admits(self, part: object) -> bool:
+        if isinstance(part, Secret):
+            return not part or self._admits(part.reveal())
         if isinstance(part, str):
-            return bool(part) and (not isinstance(self.rule, Text) or self.rule.holds(part))
+            return bool(part) and (isinstance(self.rule, Range) or self.rule.holds(part))
         if isinstance(part, int | float | Decimal) and isinstance(self.rule, Range):
             return self.rule.holds(part)
         return True
 
     def _prepared(self, raw: object) -> object:
         if self.type is Secret:
-            return Secret(str(raw))
+            return Secret(_unquoted(str(raw)))
         if isinstance(raw, str):
             return self._from_text(raw.strip())
         # Pydantic would take true for 1, and a number for the member of an enum that has this value.
@@ -142,12 +144,20 @@ class Setting:
         return value if isinstance(value, str | int | float) else str(value)
 
 
+def _unquoted(text: str) -> str:
+    """Take off what a file or a shell leaves around a key: white space, a pair of quotes."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1].strip()
+    return text
+
+
 @functools.cache
 def _adapter(of: Any) -> TypeAdapter[Any]:  # noqa: ANN401  (the type is the field's)
     return TypeAdapter(of, config=ConfigDict(arbitrary_types_allowed=True))
 
 
-def settings_of(section: str, cls: type, rules: Mapping[str, Range | Text]) -> list[Setting]:
+def settings_of(section: str, cls: type, rules: Mapping[str, Rule]) -> list[Setting]:
     """List the settings of a section's dataclass, in its order."""
     hints = get_type_hints(cls)
     comments = _comments(cls)

@@ -42,6 +42,28 @@ class Text(NamedTuple):
         return self.words
 
 
+class HexNumber(NamedTuple):
+    """A text of 0x and hex digits for a number from 1 to below `end`; `words` says what it has to be."""
+
+    words: str
+    end: int
+
+    def holds(self, value: str) -> bool:
+        """Whether a text is such a number.
+
+        >>> small = HexNumber("a small one", 0x10)
+        >>> [small.holds(text) for text in ("0xf", "0x10", "0x0", "f", "0x")]
+        [True, False, False, False, False]
+        """
+        return re.fullmatch(r"0x[0-9A-Fa-f]{1,64}", value) is not None and 0 < int(value, 16) < self.end
+
+    def __str__(self) -> str:
+        return self.words
+
+
+Rule = Range | Text | HexNumber
+
+
 class Order(NamedTuple):
     """`low` must not exceed `high`; where `zero_is_none`, a zero in `high` means that there is no limit."""
 
@@ -61,7 +83,15 @@ class Relation(NamedTuple):
 _POSITIVE: Final = Range(above=True)
 _FRACTION: Final = Range(high=1.0)
 
-RULES: Final[Mapping[str, Range | Text]] = {
+# Order of the group of the Stark curve: private keys are below it.
+_STARK_GROUP: Final = 0x0800000000000010FFFFFFFFFFFFFFFFB781126DCAE7B2321E66A241ADC64D2F
+
+RULES: Final[Mapping[str, Rule]] = {
+    # It goes out as a header: a line break in it would be another one.
+    "api_key": Text("a key of up to 256 letters, digits and signs, no spaces or quotes", r"[!#-&(-~]{1,256}"),
+    "stark_private_key": HexNumber(
+        "0x and up to 64 hex digits, a number above 0 and below the order of the Stark curve", _STARK_GROUP
+    ),
     "order_id_prefix": Text("1 to 16 letters, digits and underscores", r"[A-Za-z0-9_]{1,16}"),
     "journal_max_bytes": Range(10_000),
     "journal_queue_records": Range(100),

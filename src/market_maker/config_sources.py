@@ -6,6 +6,8 @@ A name that nobody knows is a problem, never ignored: a misspelt limit is no lim
 
 import io
 import os
+import shlex
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from market_maker.config_fields import Setting, closest
 
 DEFAULT_PROFILE: Final = "crypto"
 _PREFIX: Final = "MM_"
+# Whatever the group or anybody else may do with a file.
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Given(NamedTuple):
@@ -84,7 +88,18 @@ class Reader:
         source = DotEnvSettingsSource(
             BaseSettings, env_file=path, env_file_encoding="utf-8", case_sensitive=True
         )
+        self._check_mode(path, source.env_vars)
         yield from self.environment(source.env_vars, str(path))
+
+    def _check_mode(self, path: Path, variables: Mapping[str, str | None]) -> None:
+        """A file with a secret in it must be its owner's alone."""
+        secret = [s.env_name for s in self.settings.values() if s.is_secret and variables.get(s.env_name)]
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if secret and mode & _OTHERS:
+            self.problems.append(
+                f"{path}: expected mode 0600 of a file with {' and '.join(secret)} in it, was {mode:04o}:"
+                f" others can read it; run chmod 600 {shlex.quote(str(path))}"
+            )
 
     def toml_file(self, path: Path) -> Iterator[Given]:
         """Read a TOML file."""
@@ -130,9 +145,10 @@ class Reader:
             if isinstance(sections, dict):
                 yield from self._sections(sections, market, source)
             else:
-                self.problems.append(
-                    f'{source}: expected a table [markets."{market}".section], was {sections!r}'
-                )
+                # Not a market's name but a key's, under the wrong heading: its value is not repeated.
+                is_secret = market in self.settings and self.settings[market].is_secret
+                was = "something else" if is_secret else repr(sections)
+                self.problems.append(f'{source}: expected a table [markets."{market}".section], was {was}')
 
     def _sections(self, tables: Mapping[str, Any], market: str | None, source: str) -> Iterator[Given]:
         known = {setting.section for setting in self.settings.values()}

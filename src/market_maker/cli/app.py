@@ -50,6 +50,10 @@ SetOption = Annotated[
         help="Set one setting, for one market as MARKET:NAME=VALUE; may be repeated.",
     ),
 ]
+EnvFileOption = Annotated[
+    Path | None,
+    typer.Option("--env-file", metavar="FILE", help="File of MM_NAME=value lines, keys among them. [./.env]"),
+]
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", "-p", metavar="NAME", help="Set of defaults: crypto or legacy.")
 ]
@@ -102,7 +106,10 @@ def root(
 
 
 def load_settings(
-    config_files: Sequence[Path] | None, overrides: Sequence[str] | None, profile: str | None
+    config_files: Sequence[Path] | None,
+    overrides: Sequence[str] | None,
+    profile: str | None,
+    env_file: Path | None = None,
 ) -> "Config":
     """Load the settings as every verb does: ./mm.toml and ./.env where nothing else is named.
 
@@ -118,7 +125,7 @@ def load_settings(
         overrides=overrides or (),
         config_files=config_files or default_files,
         environ=os.environ,
-        env_file=DEFAULT_ENV_FILE if DEFAULT_ENV_FILE.is_file() else None,
+        env_file=env_file or (DEFAULT_ENV_FILE if DEFAULT_ENV_FILE.is_file() else None),
         profile=profile,
     )
 

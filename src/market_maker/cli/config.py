@@ -13,6 +13,7 @@ from rich.text import Text
 
 from market_maker.cli.app import (
     ConfigOption,
+    EnvFileOption,
     ExitCode,
     JsonOption,
     ProfileOption,
@@ -47,13 +48,14 @@ def show(
     config: ConfigOption = None,
     overrides: SetOption = None,
     profile: ProfileOption = None,
+    env_file: EnvFileOption = None,
     section: Annotated[str, typer.Option("--section", help="Only this section.")] = "",
     market: Annotated[str, typer.Option("--market", "-m", help="As they are for this market.")] = "",
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Show every setting with its value, unit, origin and meaning."""
-    settings = load_settings(config, overrides, profile)
+    settings = load_settings(config, overrides, profile, env_file)
     sections = [section] if section else list(settings.schema.sections)
     if section and section not in settings.schema.sections:
         known = ", ".join(settings.schema.sections)
@@ -73,6 +75,7 @@ def check(
     config: ConfigOption = None,
     overrides: SetOption = None,
     profile: ProfileOption = None,
+    env_file: EnvFileOption = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,7 +83,7 @@ def check(
     from market_maker.config import ConfigError
 
     try:
-        settings = load_settings(config, overrides, profile)
+        settings = load_settings(config, overrides, profile, env_file)
     except ConfigError as error:
         if not as_json:
             raise
