@@ -18,7 +18,7 @@ and cross. Within one millisecond nobody knows which came later, and the book, w
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from market_maker.domain import BPS, NS_PER_MS, NS_PER_S, BestQuote, Book, BookUpdate, Reason, Side
@@ -52,6 +52,17 @@ class _Echo(NamedTuple):
     until_ns: int
 
 
+class _Best(NamedTuple):
+    """The best quote that lies over a side."""
+
+    key: int
+    lots: int
+
+
+_NO_BEST: Final = _Best(0, 0)  # no price is zero
+_EMPTY: Final = _Best(_BELOW_ALL, 0)
+
+
 class _Top(NamedTuple):
     ticks: int
     lots: int
@@ -70,8 +81,7 @@ class _BookSide:
         self._lots: dict[int, int] = {}
         self._own: dict[int, int] = {}
         self._echoes: dict[int, _Echo] = {}
-        # Key and lots of the best quote that lies over this side.
-        self._best: tuple[int, int] | None = None
+        self._best = _NO_BEST
         # Most frames change one side: the other's top stands until a change, or while an echo may end.
         self._top: _Top | None = None
         self._top_stands = False
@@ -102,14 +112,14 @@ class _BookSide:
 
     def lay_over(self, ticks: int, lots: int) -> None:
         """Let the best quote of this side be shown; one without a size says that the side is empty."""
-        best = (self._sign * ticks, lots) if lots > 0 else (_BELOW_ALL, 0)
+        best = _Best(self._sign * ticks, lots) if lots > 0 else _EMPTY
         if best != self._best:
             self._best = best
             self._top_stands = False
 
     def uncover(self) -> None:
         """Show the book alone."""
-        self._best = None
+        self._best = _NO_BEST
         self._top_stands = False
 
     def set_own(self, levels: Mapping[int, int], now_ns: int) -> bool:
@@ -140,10 +150,13 @@ class _BookSide:
         return self._top
 
     def _find_top(self, hidden: Mapping[int, int]) -> _Top | None:
+        sizes, (over_key, over_lots) = self._lots, self._best
         best = best_lots = depth = limit = 0
         missing = self._max_levels
-        for key, shown in self._shown():
-            lots = shown - hidden.get(key, 0)
+        for key in self._shown():
+            lots = over_lots if key == over_key else sizes[key]
+            if key in hidden:
+                lots -= hidden[key]
             if lots <= 0:
                 continue
             if not best_lots:
@@ -162,22 +175,18 @@ class _BookSide:
             return _BELOW_ALL
         return best - int(abs(best) * self._span)
 
-    def _shown(self) -> Iterator[tuple[int, int]]:
-        """Levels with our orders in them, best first."""
-        keys, sizes = self._keys, self._lots
-        end = len(keys)
-        if self._best is not None:
-            end = bisect_left(keys, self._best[0])
-            if self._best[1]:
-                yield self._best
-        for index in range(end - 1, -1, -1):
-            key = keys[index]
-            yield key, sizes[key]
+    def _shown(self) -> Iterator[int]:
+        """Keys of the levels with our orders in them, best first."""
+        if self._best is _NO_BEST:
+            return reversed(self._keys)
+        better = len(self._keys) - bisect_left(self._keys, self._best.key)
+        return chain((self._best.key,), islice(reversed(self._keys), better, None))
 
     def levels(self, count: int, now_ns: int) -> list[tuple[int, int]]:
         """Return the best levels of the others, best first."""
-        hidden = self._hidden(now_ns)
-        net = ((key, lots - hidden.get(key, 0)) for key, lots in self._shown())
+        hidden, sizes, over = self._hidden(now_ns), self._lots, self._best
+        shown = ((key, over.lots if key == over.key else sizes[key]) for key in self._shown())
+        net = ((key, lots - hidden.get(key, 0)) for key, lots in shown)
         return list(islice(((self._sign * key, lots) for key, lots in net if lots > 0), count))
 
 
