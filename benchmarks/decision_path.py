@@ -28,7 +28,7 @@ from market_maker.domain import NS_PER_S, Action, BookUpdate, Decision, NewOrder
 from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.rules import ExchangeRules
 from market_maker.emulator.scenarios import build_flows, instruments
-from market_maker.emulator.streams import MarketFrame
+from market_maker.emulator.streams import StreamFrame, Topic
 from market_maker.exchanges.frames import decode_book, decode_mark, decode_trades
 from market_maker.exchanges.replies import decode_candles
 from market_maker.gateway import Candle, Fees, Gateway
@@ -61,7 +61,7 @@ class Recording(NamedTuple):
 
     instrument: Instrument
     candles: list[Candle]
-    frames: list[MarketFrame]
+    frames: list[StreamFrame]
 
     def books(self) -> list[bytes]:
         """Book frames alone."""
@@ -88,11 +88,12 @@ def record(minutes: float) -> Recording:
     listed, flows = instruments([MARKET]), build_flows(SCENARIO, [MARKET], SEED, START_NS)
     exchange = Exchange(listed, flows, ExchangeRules(), np.random.default_rng(SEED), START_NS)
     candles = decode_candles(exchange.queries.candles(MARKET, 20, START_NS))
-    exchange.subscribe_market(MARKET)
+    for kind in ("book", "trades", "mark", "funding"):
+        exchange.subscribe(Topic(kind, MARKET))
     end_ns = START_NS + round(minutes * 60 * NS_PER_S)
-    frames: list[MarketFrame] = []
+    frames: list[StreamFrame] = []
     while (due_ns := exchange.next_due_ns()) is not None and due_ns <= end_ns:
-        frames += [output for output in exchange.advance(due_ns) if isinstance(output, MarketFrame)]
+        frames += [output for output in exchange.advance(due_ns) if isinstance(output, StreamFrame)]
     return Recording(listed[0], candles, frames)
 
 
@@ -151,7 +152,7 @@ class Host:
         self._now_ns = START_NS
         self._perf_ns: Callable[[], int] = SystemClock().perf_ns
 
-    def hear(self, sent: MarketFrame, *, measured: bool) -> None:
+    def hear(self, sent: StreamFrame, *, measured: bool) -> None:
         """Take one frame of any kind in."""
         if self._schedule.gap_ns == 0:
             self._now_ns = sent.due_ns
@@ -219,7 +220,7 @@ def _desk(config: Config, recording: Recording) -> MarketDesk:
     return desk
 
 
-def _blocks(frames: Sequence[MarketFrame]) -> Iterator[Sequence[MarketFrame]]:
+def _blocks(frames: Sequence[StreamFrame]) -> Iterator[Sequence[StreamFrame]]:
     for start in range(0, len(frames), _BLOCK):
         yield frames[start : start + _BLOCK]
 

@@ -20,7 +20,7 @@ from market_maker.emulator.rules import (
     OrderRules,
     StreamRules,
 )
-from market_maker.emulator.streams import AccountFrame, MarketFrame, Output, Reply
+from market_maker.emulator.streams import PUBLIC_KINDS, Output, Reply, StreamFrame, Topic
 from market_maker.instrument import Instrument
 
 START_NS = 1_750_000_000_000_000_000 - 1_750_000_000_000_000_000 % (3600 * NS_PER_S)
@@ -130,6 +130,12 @@ class Bench:
         got = self.wait(0.001)
         return next(out for out in got if isinstance(out, Reply) and out.ticket == ticket)
 
+    def ask(self, query, pool: int | str = "look-ups") -> Reply:
+        """Look something up, wait a moment, return the reply."""
+        ticket = self.exchange.ask(pool, query, self.now_ns)
+        got = self.wait(0.001)
+        return next(out for out in got if isinstance(out, Reply) and out.ticket == ticket)
+
     def place(self, side: Side, ticks: int, lots: int, account: int = 0, **changes) -> Order:
         """Place an order that the API takes; return it as the exchange keeps it."""
         request = self.request(side, ticks, lots, **changes)
@@ -149,9 +155,20 @@ class Bench:
     def cash(self, account: int = 0) -> Decimal:
         return self.exchange.account(self.accounts[account]).ledger.cash
 
+    def listen(self, account: int | None = 0) -> list[int]:
+        """Subscribe to everything of the market, and to an account; the numbers of the subscriptions."""
+        topics = [Topic(kind, self.market) for kind in PUBLIC_KINDS]
+        if account is not None:
+            topics.append(Topic("account", account_id=self.accounts[account]))
+        return [self.exchange.subscribe(topic) for topic in topics]
+
+    def hang_up(self, subscriptions: Sequence[int]) -> None:
+        for number in subscriptions:
+            self.exchange.unsubscribe(number)
+
     def frames(self, kind: str | None = None) -> list[dict]:
         """Decoded stream frames so far, of one kind or all."""
-        found = [out for out in self.outputs if isinstance(out, AccountFrame | MarketFrame)]
+        found = [out for out in self.outputs if isinstance(out, StreamFrame)]
         return [json.loads(out.frame) for out in found if kind is None or out.kind == kind]
 
 

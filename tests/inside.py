@@ -13,12 +13,13 @@ import numpy as np
 from market_maker.clock import Entropy, LoopClock
 from market_maker.config import load_config
 from market_maker.domain import NS_PER_S, Side
+from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.requests import OrderRequest
 from market_maker.emulator.rules import ExchangeRules
 from market_maker.emulator.scenarios import build_flows, instruments
-from market_maker.emulator.streams import Reply
-from market_maker.exchanges.in_process import InProcessGateway, InProcessVenue
+from market_maker.emulator.streams import StreamFrame, Topic
+from market_maker.exchanges.in_process import InProcessGateway
 from market_maker.faultsim.virtual_loop import VirtualTimeLoop
 from market_maker.session import Surroundings
 from market_maker.strategy import MarketMakerStrategy, Outcome
@@ -57,13 +58,13 @@ class WatchedGateway(InProcessGateway):
     With `hides_fills` the look-up of past matches finds none.
     """
 
-    def __init__(self, venue: InProcessVenue, account_id: int) -> None:
-        super().__init__(venue, account_id)
+    def __init__(self, driver: ExchangeDriver, account_id: int) -> None:
+        super().__init__(driver, account_id)
         self.calls: list[Call] = []
         self.fail: dict[str, deque[Exception]] = defaultdict(deque)
         self.refuse: dict[str, Exception] = {}
         self.hides_fills = False
-        self._clock = venue.clock
+        self._clock = driver.clock
 
     def made(self, name: str) -> list[Call]:
         """Requests of a name."""
@@ -134,24 +135,29 @@ class WatchedGateway(InProcessGateway):
         return await super().funding_payments(since_ns)
 
 
-class FlakyVenue(InProcessVenue):
-    """Loses the account frames of the kinds that are named, and breaks streams when told to."""
+class FlakyDriver(ExchangeDriver):
+    """Loses the frames of the kinds that are named, and breaks streams when told to."""
 
     def __init__(self, exchange, clock) -> None:
         super().__init__(exchange, clock)
         self.losing: set[str] = set()
+        self.opened = {}
+
+    def open_stream(self, topic, queue=None):
+        self.opened[topic] = super().open_stream(topic, queue)
+        return self.opened[topic]
 
     def _deliver(self, output) -> None:
-        if isinstance(output, Reply) or output.kind not in self.losing:
+        if not (isinstance(output, StreamFrame) and output.kind in self.losing):
             super()._deliver(output)
 
     def break_market(self, market: str) -> None:
         """Send a frame that is none."""
-        self._market_queues[market].put_nowait(("book", b"{"))
+        self.opened[Topic("book", market)].queue.put_nowait(("book", b"{"))
 
     def break_account(self, account_id: int) -> None:
         """Send a frame that is none."""
-        self._account_queues[account_id].put_nowait(("ORDER", b"{"))
+        self.opened[Topic("account", account_id=account_id)].queue.put_nowait(("ORDER", b"{"))
 
 
 @dataclass
@@ -196,8 +202,8 @@ class Inside:
         self.exchange = Exchange(listed, chosen, exchange_rules or ExchangeRules(), generator, START_NS)
         self.account_id = self.exchange.add_account(Decimal(deposit))
         self.other_id = self.exchange.add_account(Decimal(10_000_000))
-        self.venue = FlakyVenue(self.exchange, self.clock)
-        self.venue.start()
+        self.driver = FlakyDriver(self.exchange, self.clock)
+        self.driver.start()
         self._orders = 0
 
     @property
@@ -227,7 +233,7 @@ class Inside:
             "expire_ns": self.clock.now_ns() + 3600 * NS_PER_S,
         }
         request = OrderRequest(**(given | changes))
-        reply = await self.venue.send(self.account_id if account_id is None else account_id, request)
+        reply = await self.driver.send(self.account_id if account_id is None else account_id, request)
         assert reply.http_status == 200, reply.message
         return request.external_id
 
@@ -246,7 +252,7 @@ class Inside:
         """
         overrides = [f"markets={','.join(self.markets)}", *settings]
         config = load_config(overrides, profile=profile)
-        gateway = WatchedGateway(self.venue, self.account_id)
+        gateway = WatchedGateway(self.driver, self.account_id)
         if prepare is not None:
             prepare(gateway)
         target = io.BytesIO()

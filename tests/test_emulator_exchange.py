@@ -13,7 +13,7 @@ from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.flow import LevelChange, PastBar, TakerOrder
 from market_maker.emulator.requests import DeadMansSwitchRequest, OrderRequest
 from market_maker.emulator.rules import Delay, ExchangeRules, LatencyRules, MoneyRules
-from market_maker.emulator.streams import AccountFrame, Reply
+from market_maker.emulator.streams import PUBLIC_KINDS, Reply, StreamFrame, Topic
 
 BUY, SELL = Side.BUY, Side.SELL
 
@@ -24,19 +24,19 @@ def data(body: bytes):
     return decoded["data"]
 
 
-@pytest.mark.parametrize(("probability", "first"), [(0.0, Reply), (1.0, AccountFrame)])
+@pytest.mark.parametrize(("probability", "first"), [(0.0, Reply), (1.0, StreamFrame)])
 def test_reply_and_news_in_either_order(probability, first):
     # The reply is slow and the stream fast, or what the rule says is the other way round: the rule wins.
     for reply_ms, stream_ms in ((50.0, 1.0), (1.0, 50.0)):
         latency = LatencyRules(Delay(5.0), Delay(3.0), Delay(reply_ms), Delay(stream_ms), probability)
         bench = Bench(instant_rules(latency=latency))
-        bench.exchange.subscribe_account(bench.accounts[0])
+        bench.exchange.subscribe(Topic("account", account_id=bench.accounts[0]))
         bench.wait(1)
         ticket = bench.exchange.submit(bench.accounts[0], bench.request(BUY, 99, 1), bench.now_ns)
         sent_ns = bench.now_ns
         answers = bench.wait(1)
         assert isinstance(answers[0], first)
-        assert {type(answer) for answer in answers} == {Reply, AccountFrame}
+        assert {type(answer) for answer in answers} == {Reply, StreamFrame}
         reply = next(answer for answer in answers if isinstance(answer, Reply))
         assert reply.ticket == ticket
         assert reply.due_ns - sent_ns >= round((5 + reply_ms) * NS_PER_MS)
@@ -175,9 +175,10 @@ def _session(seed: int) -> str:
         [default_instrument()], [flow], ExchangeRules(), np.random.default_rng(seed), START_NS
     )
     accounts = [exchange.add_account(Decimal(100000)) for _ in range(2)]
-    exchange.subscribe_market(MARKET)
+    for kind in PUBLIC_KINDS:
+        exchange.subscribe(Topic(kind, MARKET))
     for account in accounts:
-        exchange.subscribe_account(account)
+        exchange.subscribe(Topic("account", account_id=account))
     digest, old = hashlib.sha256(), ""
     for step in range(200):
         now_ns = START_NS + step * 50 * NS_PER_MS

@@ -106,7 +106,7 @@ def test_the_wires_balance_and_unrealised_pnl_add_up_to_the_equity():
     bench = Bench(accounts=1)
     bench.events(LevelChange(SELL, 100, 1), LevelChange(SELL, 101, 2), LevelChange(SELL, 102, 10))
     bench.place(BUY, 102, 7)
-    bench.exchange.subscribe_account(bench.accounts[0])
+    bench.listen()
     bench.wait(1)
     balance = bench.frames("BALANCE")[-1]["data"]["balance"]
     assert Decimal(balance["balance"]) + Decimal(balance["unrealisedPnl"]) == Decimal(balance["equity"])

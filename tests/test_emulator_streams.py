@@ -19,8 +19,7 @@ BUY, SELL = Side.BUY, Side.SELL
 
 def listening(**rules) -> Bench:
     bench = Bench(instant_rules(**rules))
-    bench.exchange.subscribe_market(bench.market)
-    bench.exchange.subscribe_account(bench.accounts[0])
+    bench.listen()
     bench.wait(0)
     return bench
 
@@ -45,8 +44,7 @@ def test_subscriptions_start_with_snapshots():
     bench = Bench()
     bench.events(LevelChange(BUY, 99, 10), LevelChange(SELL, 101, 20))
     bench.place(BUY, 98, 5)
-    bench.exchange.subscribe_market(bench.market)
-    bench.exchange.subscribe_account(bench.accounts[0])
+    bench.listen()
     bench.wait(0)
     book = bench.frames("book")[0]
     assert book == {
@@ -107,18 +105,20 @@ def test_book_frames_come_every_100_ms_at_most_and_snapshots_each_minute():
     assert [f["type"] for f in bench.frames("book")].count("SNAPSHOT") == 3
 
 
-def test_resubscribing_restarts_the_sequence_and_loses_what_is_under_way():
-    bench = listening()
+def test_a_closed_subscription_loses_what_is_under_way_and_a_new_one_starts_from_one():
+    bench = Bench()
+    first = bench.listen()
+    bench.wait(0)
     bench.flow.feed(bench.now_ns, LevelChange(BUY, 99, 10))
     bench.exchange.advance(bench.now_ns)
-    bench.exchange.subscribe_market(bench.market)
+    bench.hang_up(first)
+    second = bench.listen()
     bench.outputs.clear()
     bench.wait(1)
     books = bench.frames("book")
     assert [(f["type"], f["seq"]) for f in books] == [("SNAPSHOT", 1)]
     assert books[0]["data"]["b"] == [{"q": "1.0", "p": "99"}]
-    bench.exchange.unsubscribe_market(bench.market)
-    bench.exchange.unsubscribe_account(bench.accounts[0])
+    bench.hang_up(second)
     bench.outputs.clear()
     bench.level(BUY, 98, 1)
     bench.place(SELL, 105, 1)
@@ -145,11 +145,10 @@ def _follow(book: dict[Decimal, Decimal], is_snapshot: bool, rows: list[dict]) -
 
 
 def test_closing_a_stream_loses_frames_and_deltas_under_way():
-    latency = replace(NO_DELAY, stream=Delay(1000.0))
-    bench = listening(latency=latency)
+    bench = Bench(instant_rules(latency=replace(NO_DELAY, stream=Delay(1000.0))))
+    subscriptions = bench.listen()
     bench.level(BUY, 99, 1)
-    bench.exchange.unsubscribe_market(bench.market)
-    bench.exchange.unsubscribe_account(bench.accounts[0])
+    bench.hang_up(subscriptions)
     bench.wait(5)
     assert bench.frames() == []
 

@@ -33,7 +33,7 @@ class Desk:
 
     def __init__(self, inside: Inside) -> None:
         self.inside = inside
-        self.gateway = InProcessGateway(inside.venue, inside.account_id)
+        self.gateway = InProcessGateway(inside.driver, inside.account_id)
         self._names = 0
 
     def order(self, side: Side, ticks: int, lots: int = LOTS, **changes) -> NewOrder:
@@ -266,7 +266,7 @@ def test_a_corrupt_book_frame_is_a_lost_stream_that_resumes_with_a_snapshot():
     async def program(desk):
         desk_events = asyncio.ensure_future(collect(desk.gateway.market_events(BTC), 4.0))
         await asyncio.sleep(2.0)
-        desk.inside.venue.break_market(BTC)
+        desk.inside.driver.break_market(BTC)
         return await desk_events
 
     events = at_the_desk(program)
@@ -280,9 +280,9 @@ def test_a_gap_of_the_book_is_a_lost_stream_that_resumes_with_a_snapshot():
     async def program(desk):
         desk_events = asyncio.ensure_future(collect(desk.gateway.market_events(BTC), 6.0))
         await asyncio.sleep(2.0)
-        desk.inside.venue.losing = {"book"}
+        desk.inside.driver.losing = {"book"}
         await asyncio.sleep(1.0)
-        desk.inside.venue.losing = set()
+        desk.inside.driver.losing = set()
         return await desk_events
 
     events = at_the_desk(program)
@@ -325,11 +325,11 @@ def test_a_broken_account_stream_is_lost_and_resumes_with_what_is_there(how):
         events = asyncio.ensure_future(collect(desk.gateway.account_events(), 3.0))
         await asyncio.sleep(0.5)
         if how == "corrupt":
-            desk.inside.venue.break_account(desk.inside.account_id)
+            desk.inside.driver.break_account(desk.inside.account_id)
         else:
-            desk.inside.venue.losing = {"TRADE"}
+            desk.inside.driver.losing = {"TRADE"}
             await desk.take(Side.BUY)
-            desk.inside.venue.losing = set()
+            desk.inside.driver.losing = set()
         await desk.rest()
         return await events
 
@@ -379,7 +379,7 @@ def test_a_reply_that_is_none_has_an_unknown_outcome():
             return await super()._look_up(lambda: b"<html>bad gateway</html>", decode)
 
     async def program(desk):
-        gateway = Garbled(desk.inside.venue, desk.inside.account_id)
+        gateway = Garbled(desk.inside.driver, desk.inside.account_id)
         for look_up in (gateway.positions, gateway.balance, gateway.open_orders):
             with pytest.raises(OutcomeUnknown, match="expected"):
                 await look_up()

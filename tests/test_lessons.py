@@ -215,7 +215,7 @@ def test_lesson_19_a_sibling_that_disarms_the_switch_disarms_it_for_one_interval
 
     async def during(inside, _strategy):
         await inside.until(5.0)
-        await inside.venue.send(inside.account_id, DeadMansSwitchRequest(countdown_s=0))
+        await inside.driver.send(inside.account_id, DeadMansSwitchRequest(countdown_s=0))
         await inside.until(5.5)
         seen["disarmed"] = inside.account.switch_due_ns
         await inside.until(16.0)
@@ -234,7 +234,7 @@ def test_lesson_20_a_position_is_flattened_though_the_book_is_old():
 
         async def during(strategy):
             await inside.until(2.0)
-            inside.venue.losing = {"book", "trades", "mark", "funding"}
+            inside.driver.losing = {"book", "trades", "mark", "funding"}
             await inside.until(16.0)
             assert set(strategy.session.desks[BTC].reasons.values()) == {Reason.STALE_BOOK}
 

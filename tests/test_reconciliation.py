@@ -34,9 +34,9 @@ def test_a_fill_that_the_stream_lost_is_fetched():
 
     async def during(inside, strategy):
         await inside.until(3.0)
-        inside.venue.losing = {"TRADE", "POSITION"}
+        inside.driver.losing = {"TRADE", "POSITION"}
         await fill_ours(inside, Side.BUY)
-        inside.venue.losing = set()
+        inside.driver.losing = set()
         await inside.until(12.0)
         seen["halts"] = {desk.halts.gravest for desk in strategy.session.desks.values()}
 
@@ -67,10 +67,10 @@ def test_a_position_that_nothing_explains_halts_until_it_is_gone():
         gateway = strategy.session.gateway
         await inside.until(3.0)
         gateway.hides_fills = True
-        inside.venue.losing = {"TRADE", "POSITION"}
+        inside.driver.losing = {"TRADE", "POSITION"}
         await fill_ours(inside, Side.BUY)
         await inside.until(3.5)
-        inside.venue.losing = set()
+        inside.driver.losing = set()
         await inside.until(12.0)
         seen["halts"] = {desk.halts.gravest for desk in strategy.session.desks.values()}
         seen["open"] = inside.open_ids()
@@ -102,9 +102,9 @@ def test_frames_lost_for_a_while_leave_no_trace_in_the_books(kind):
     async def during(inside, _strategy):
         for begin in (4.0, 9.0, 14.0):
             await inside.until(begin)
-            inside.venue.losing = {kind}
+            inside.driver.losing = {kind}
             await inside.until(begin + 1.5)
-            inside.venue.losing = set()
+            inside.driver.losing = set()
 
     inside, run = play_beside(25.0, during, scenario="mixed")
     assert_sound(inside, run)
@@ -114,11 +114,11 @@ def test_frames_lost_for_a_while_leave_no_trace_in_the_books(kind):
 def test_a_fill_that_the_stream_lost_just_before_the_end_is_fetched():
     async def during(inside, strategy):
         await inside.until(3.0)
-        inside.venue.losing = {"TRADE", "POSITION"}
+        inside.driver.losing = {"TRADE", "POSITION"}
         await fill_ours(inside, Side.BUY)
         await inside.until(3.15)
         strategy.stop.ask("a test")
-        inside.venue.losing = set()
+        inside.driver.losing = set()
 
     inside, run = play_beside(14.0, during)
     assert_sound(inside, run)

@@ -110,7 +110,7 @@ def test_a_drawdown_in_a_market_without_events_is_acted_upon_all_the_same():
 
         async def during(strategy):
             await inside.until(4.0)
-            inside.venue.losing = {"mark", "POSITION", "BALANCE"}
+            inside.driver.losing = {"mark", "POSITION", "BALANCE"}
             equity = strategy.session.ledger.equity()
             strategy.session.risk.on_equity(int((equity + 2_000) * 10**12), inside.clock.now_ns())
             await inside.until(6.0)

@@ -222,7 +222,8 @@ def test_lesson_20_what_a_post_only_exchange_leaves_of_a_position_is_said_after_
     tries = [call.at_s for call in run.gateway.made("place") if call.what.immediate_or_cancel]
     pauses = [later - sooner for sooner, later in pairwise(tries)]
     assert 3 <= len(tries) <= 10
-    assert pauses == sorted(pauses)
+    # To the latency of a look-up, which is drawn.
+    assert all(later > sooner - 0.1 for sooner, later in pairwise(pauses))
     assert inside.now_s < 40.0
 
 

@@ -117,7 +117,7 @@ def test_a_lost_account_stream_pulls_the_quotes_until_the_account_was_compared()
     async def during(inside, strategy):
         await inside.until(5.0)
         assert resting(inside) > 0
-        inside.venue.break_account(inside.account_id)
+        inside.driver.break_account(inside.account_id)
         strategy.session.gateway.fail["positions"].append(OutcomeUnknown("no answer"))
         await inside.until(5.4)
         seen["lost"] = resting(inside)
@@ -144,7 +144,7 @@ def test_a_lost_market_stream_pulls_that_market_alone():
         await inside.until(5.6)
         seen["lost"] = {order.market for order in inside.account.open.values()}
         seen["reasons"] = set(desks[BTC].reasons.values())
-        inside.venue.break_market(BTC)
+        inside.driver.break_market(BTC)
         await inside.until(8.0)
         seen["resumed"] = {order.market for order in inside.account.open.values()}
 
@@ -162,7 +162,7 @@ def test_funding_rates_alone_show_that_the_stream_lives():
 
     async def during(inside, strategy):
         await inside.until(5.0)
-        inside.venue.losing = {"book", "trades", "mark"}
+        inside.driver.losing = {"book", "trades", "mark"}
         await inside.until(24.0)
         seen["reasons"] = set(strategy.session.desks[BTC].reasons.values())
 
@@ -175,7 +175,7 @@ def test_a_silent_market_is_pulled_and_the_switch_is_not_fed():
 
     async def during(inside, strategy):
         await inside.until(5.0)
-        inside.venue.losing = {"book", "trades", "mark", "funding"}
+        inside.driver.losing = {"book", "trades", "mark", "funding"}
         await inside.until(16.5)
         assert set(strategy.session.desks[BTC].reasons.values()) == {Reason.STALE_BOOK}
         assert resting(inside) == 0

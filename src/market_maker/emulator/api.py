@@ -5,6 +5,7 @@ first is drawn for each request.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +14,7 @@ import numpy as np
 from market_maker.domain import NS_PER_S
 from market_maker.emulator import frames
 from market_maker.emulator.accounts import Account
+from market_maker.emulator.feeds import AccountFeed
 from market_maker.emulator.matching import MatchingEngine
 from market_maker.emulator.orders import Order
 from market_maker.emulator.requests import (
@@ -23,7 +25,7 @@ from market_maker.emulator.requests import (
     OrderRequest,
     Request,
 )
-from market_maker.emulator.streams import AccountStream, OrderIds, Outbox, Reply
+from market_maker.emulator.streams import OrderIds, Outbox, Reply
 from market_maker.emulator.timeline import Step, Timeline
 from market_maker.emulator.validation import Refusal, leverage_refusal, maintenance_refusal, validate
 from market_maker.emulator.venue import Venue
@@ -55,7 +57,7 @@ class _Call:
 
     ticket: int
     account: Account
-    stream: AccountStream
+    news: AccountFeed
     reply_ns: int
     stream_first: bool
     data: OrderIds | None = None
@@ -79,44 +81,60 @@ class RestApi:
         self._outbox = outbox
         self._rng = rng
         self._latency = venue.rules.latency
-        self._limiters: dict[int, RateLimiter] = {}
+        self._limiters: dict[int | str, RateLimiter] = {}
         self._tickets = 0
         # Replies that follow their news: sent once the step's frames are on their way.
         self._late: list[_Call] = []
 
-    def submit(self, account: Account, stream: AccountStream, request: Request, now_ns: int) -> int:
+    def submit(self, account: Account, news: AccountFeed, request: Request, now_ns: int) -> int:
         """Send a request; return its ticket."""
         self._tickets += 1
-        call = _Call(self._tickets, account, stream, 0, stream_first=False)
+        call = _Call(self._tickets, account, news, 0, stream_first=False)
         arrival_ns = now_ns + self._latency.request.draw_ns(self._rng)
         self._timeline.plan(arrival_ns, partial(self._arrive, call, request))
         return call.ticket
 
-    def admit(self, account_id: int, now_ns: int) -> bool:
-        """Count a request of an account against its rate limit; false: answer with 429."""
-        limiter = self._limiters.get(account_id)
+    def ask(self, pool: int | str, query: Callable[[], bytes], now_ns: int) -> int:
+        """Send a look-up; return its ticket. It tells how things stand when the answer arrives."""
+        self._tickets += 1
+        latency = self._latency
+        due_ns = now_ns + latency.request.draw_ns(self._rng) + latency.reply.draw_ns(self._rng)
+        self._timeline.plan(due_ns, partial(self._answer, self._tickets, pool, query))
+        return self._tickets
+
+    def _answer(self, ticket: int, pool: int | str, query: Callable[[], bytes], now_ns: int) -> None:
+        refusal = self._refusal(pool, now_ns)
+        if refusal is None:
+            self._outbox.reply(Reply(ticket, now_ns, 200, 0, "", None, query()))
+        else:
+            self._refuse(ticket, refusal, now_ns)
+
+    def _refusal(self, pool: int | str, now_ns: int) -> Refusal | None:
+        """Refuse what no request of any kind gets past: the rate limit of its pool, and maintenance."""
+        limiter = self._limiters.get(pool)
         if limiter is None:
-            limiter = self._limiters[account_id] = RateLimiter(self._venue.rules.orders.requests_per_minute)
-        return limiter.admit(now_ns)
+            limiter = self._limiters[pool] = RateLimiter(self._venue.rules.orders.requests_per_minute)
+        if not limiter.admit(now_ns):
+            return Refusal(429, 429)
+        return maintenance_refusal(self._venue)
+
+    def _refuse(self, ticket: int, refusal: Refusal, due_ns: int) -> None:
+        body = frames.error(refusal.code, refusal.message)
+        status, code = refusal.http_status, refusal.code
+        self._outbox.reply(Reply(ticket, due_ns, status, code, refusal.message, None, body))
 
     def send_late_replies(self) -> None:
         """Send the replies that were to follow their news."""
         for call in self._late:
-            self._succeed(call, max(call.reply_ns, call.stream.due_ns + 1))
+            self._succeed(call, max(call.reply_ns, call.news.due_ns + 1))
         self._late.clear()
 
     def _arrive(self, call: _Call, request: Request, now_ns: int) -> None:
         call.reply_ns = now_ns + self._latency.reply.draw_ns(self._rng)
         call.stream_first = float(self._rng.random()) < self._latency.stream_first_probability
-        refusal = maintenance_refusal(self._venue)
-        if not self.admit(call.account.account_id, now_ns):
-            refusal = Refusal(429, 429)
-        if refusal is None:
-            refusal = self._dispatch(call, request, now_ns)
+        refusal = self._refusal(call.account.account_id, now_ns) or self._dispatch(call, request, now_ns)
         if refusal is not None:
-            body = frames.error(refusal.code, refusal.message)
-            status, code = refusal.http_status, refusal.code
-            self._outbox.reply(Reply(call.ticket, call.reply_ns, status, code, refusal.message, None, body))
+            self._refuse(call.ticket, refusal, call.reply_ns)
 
     def _dispatch(self, call: _Call, request: Request, now_ns: int) -> Refusal | None:
         if isinstance(request, OrderRequest):
@@ -200,7 +218,7 @@ class RestApi:
         if call.stream_first:
             self._late.append(call)
         else:
-            call.stream.hold_until(call.reply_ns + 1)
+            call.news.hold_until(call.reply_ns + 1)
 
     def _succeed(self, call: _Call, due_ns: int) -> None:
         ids = call.data

@@ -4,9 +4,8 @@ The caller submits, asks `next_due_ns`, and calls `advance` then; everything in 
 happens in the exchange's own time. The same seed and the same calls give the same outputs to the byte.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from functools import partial
 
 import numpy as np
 
@@ -22,7 +21,8 @@ from market_maker.emulator.matching import MatchingEngine
 from market_maker.emulator.queries import Queries
 from market_maker.emulator.requests import Request
 from market_maker.emulator.rules import ExchangeRules, Mode
-from market_maker.emulator.streams import AccountStream, MarketStreams, Outbox, Output
+from market_maker.emulator.streams import Outbox, Output, Topic
+from market_maker.emulator.subscriptions import Subscriptions
 from market_maker.emulator.timeline import Timeline
 from market_maker.emulator.venue import Venue
 from market_maker.emulator.wire import Wire
@@ -72,17 +72,15 @@ class Exchange:
         self._now_ns = start_ns
         self._changes = Changes()
         self._timeline = Timeline()
-        self._outbox = Outbox(rules, rng)
+        [stream_rng] = rng.spawn(1)
+        self._outbox = Outbox(rules, stream_rng)
         self._engine = MatchingEngine(self.venue, self._changes)
         self._desk = RiskDesk(self.venue, self._engine)
         self._api = RestApi(self.venue, self._engine, self._timeline, self._outbox, rng)
         self._wire = Wire(self.venue)
         self.queries = Queries(self.venue, self._wire)
         self._markets = list(self.venue.markets.values())
-        self._market_streams = {
-            m.name: MarketStreams(m, self._wire.scales[m.name], rules, self._outbox) for m in self._markets
-        }
-        self._account_streams: dict[int, AccountStream] = {}
+        self._streams = Subscriptions(self.venue, self._wire, self._timeline, self._outbox)
         self._samples = 0
         self._plan_timers()
 
@@ -113,8 +111,7 @@ class Exchange:
             money.taker_fee if taker_fee is None else taker_fee,
         )
         account = self.venue.open_account(deposit, leverage, fees, client_id)
-        stream = AccountStream(self.venue, account, self._wire, self._outbox)
-        self._account_streams[account.account_id] = stream
+        self._streams.open_account(account)
         return account.account_id
 
     def account(self, account_id: int) -> Account:
@@ -141,32 +138,28 @@ class Exchange:
         """Change a market's status, from now."""
         self.venue.markets[market].status = status
 
-    def subscribe_market(self, market: str) -> None:
-        """Restart the market's public streams: sequence numbers from 1, snapshots first."""
-        streams = self._market_streams[market]
-        streams.subscribe(self._now_ns)
-        self._plan_snapshot(streams, self._now_ns)
+    def subscribe(self, topic: Topic) -> int:
+        """Open a subscription: sequence numbers from 1, how things stand first; return its number.
 
-    def unsubscribe_market(self, market: str) -> None:
-        """Close the market's public streams."""
-        self._market_streams[market].unsubscribe()
+        Raises
+        ------
+        ValueError
+            If there is no such topic.
+        """
+        return self._streams.subscribe(topic, self._now_ns)
 
-    def subscribe_account(self, account_id: int) -> None:
-        """Restart the account's stream: sequence numbers from 1, snapshots first."""
-        self._account_streams[account_id].subscribe(self._now_ns)
-
-    def unsubscribe_account(self, account_id: int) -> None:
-        """Close the account's stream."""
-        self._account_streams[account_id].unsubscribe()
+    def unsubscribe(self, subscription: int) -> None:
+        """Close a subscription, if it is open; what is under way is lost."""
+        self._streams.unsubscribe(subscription)
 
     def submit(self, account_id: int, request: Request, now_ns: int) -> int:
         """Send a request; its answer comes as a `Reply` with the ticket that is returned."""
         account = self.venue.accounts[account_id]
-        return self._api.submit(account, self._account_streams[account_id], request, now_ns)
+        return self._api.submit(account, self._streams.accounts[account_id], request, now_ns)
 
-    def admit(self, account_id: int, now_ns: int) -> bool:
-        """Count a REST look-up against the account's rate limit; false: it is to be answered with 429."""
-        return self._api.admit(account_id, now_ns)
+    def ask(self, pool: int | str, query: Callable[[], bytes], now_ns: int) -> int:
+        """Send a look-up, that counts against the rate limit of a pool; answered like a request."""
+        return self._api.ask(pool, query, now_ns)
 
     def next_due_ns(self) -> int | None:
         """Instant at which `advance` has something to do next."""
@@ -214,18 +207,21 @@ class Exchange:
         for account_id in self._changes.traded_accounts():
             self._desk.enforce(self.venue.accounts[account_id], now_ns)
         for name, trades in self._changes.drain_trades().items():
-            self._market_streams[name].trades(trades, now_ns)
+            self._streams.markets[name].trades(trades, now_ns)
         for account_id, changes in self._changes.drain_accounts().items():
-            self._account_streams[account_id].publish(changes, now_ns)
+            self._streams.accounts[account_id].publish(changes, now_ns)
         self._api.send_late_replies()
-        for streams in self._market_streams.values():
-            delta_ns = streams.delta_instant(now_ns)
-            if delta_ns is not None:
-                self._timeline.plan(delta_ns, streams.delta)
+        for feed in self._streams.markets.values():
+            feed.after_step(now_ns)
 
     def _refresh_mark(self, market: Market) -> None:
-        if market.refresh_mark(self._now_ns):
-            self._market_streams[market.name].mark(self._now_ns)
+        index = market.index
+        changed = market.refresh_mark(self._now_ns)
+        feed = self._streams.markets[market.name]
+        if changed:
+            feed.mark(self._now_ns)
+        if market.index != index:
+            feed.index(self._now_ns)
 
     def _mark_timer(self, now_ns: int) -> None:
         for market in self._markets:
@@ -250,7 +246,7 @@ class Exchange:
         for market in self._markets:
             market.sample_premium()
             if self._samples % _SAMPLES_PER_ESTIMATE == 0:
-                self._market_streams[market.name].funding(market.funding.rate(), now_ns)
+                self._streams.markets[market.name].funding(market.funding.rate(), now_ns)
         self._timeline.plan(now_ns + sample_ns(self._rules.money), self._sample_timer)
 
     def _plan_funding(self, now_ns: int) -> None:
@@ -266,7 +262,7 @@ class Exchange:
             for account in self.venue.accounts.values():
                 self._pay_funding(account, market, rate)
             market.funding.restart()
-            self._market_streams[market.name].funding(rate, now_ns)
+            self._streams.markets[market.name].funding(rate, now_ns)
         self._plan_funding(now_ns)
 
     def _pay_funding(self, account: Account, market: Market, rate: Decimal) -> None:
@@ -283,12 +279,3 @@ class Exchange:
         account.record_payment(payment)
         self.venue.house.pay(amount)
         self._changes.account(account.account_id).balance = True
-
-    def _plan_snapshot(self, streams: MarketStreams, now_ns: int) -> None:
-        due_ns = now_ns + self._rules.streams.book_snapshot_s * NS_PER_S
-        self._timeline.plan(due_ns, partial(self._snapshot_timer, streams, streams.epoch))
-
-    def _snapshot_timer(self, streams: MarketStreams, epoch: int, now_ns: int) -> None:
-        if streams.is_open and streams.epoch == epoch:
-            streams.snapshot(now_ns)
-            self._plan_snapshot(streams, now_ns)

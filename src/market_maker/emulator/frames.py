@@ -81,6 +81,8 @@ class _Untyped(msgspec.Struct):
 
 
 class _PriceFrame(msgspec.Struct):
+    """Envelope of mark and index prices."""
+
     type: str
     data: object
     ts: int
@@ -98,7 +100,7 @@ class _WireTrade(msgspec.Struct):
     i: int
 
 
-class _WireMark(msgspec.Struct):
+class _WirePrice(msgspec.Struct):
     m: str
     p: str
     ts: int
@@ -112,23 +114,40 @@ class _WireRate(msgspec.Struct):
 
 Level = tuple[int, int]
 Change = tuple[int, int, int]
+_PRICES = ("MP", "IP")
 
 
-def book_snapshot(
-    market: str, scale: Scale, bids: Iterable[Level], asks: Iterable[Level], stamp: Stamp
-) -> bytes:
-    """Whole book; levels are (ticks, lots), best first."""
+class Payload(NamedTuple):
+    """Data of a frame, encoded once for all readers; `type` is the envelope's, empty where it has none."""
+
+    type: str
+    data: msgspec.Raw
+
+
+def frame(payload: Payload, stamp: Stamp) -> bytes:
+    """Put a payload into the envelope of one subscription."""
+    now_ms = millis(stamp.now_ns)
+    if payload.type in _PRICES:
+        return _encode(_PriceFrame(payload.type, payload.data, now_ms, stamp.seq))
+    if payload.type:
+        return _encode(_Frame(payload.type, payload.data, now_ms, stamp.seq))
+    return _encode(_Untyped(payload.data, now_ms, stamp.seq))
+
+
+def _payload(kind: str, data: object) -> Payload:
+    return Payload(kind, msgspec.Raw(_encode(data)))
+
+
+def book_snapshot(market: str, scale: Scale, bids: Iterable[Level], asks: Iterable[Level]) -> Payload:
+    """Whole book, or its best level a side; levels are (ticks, lots), best first."""
 
     def rows(levels: Iterable[Level]) -> list[_Quantity]:
         return [_Quantity(scale.size(lots), scale.price(ticks)) for ticks, lots in levels]
 
-    data = _BookData("SNAPSHOT", market, rows(bids), rows(asks))
-    return _encode(_Frame("SNAPSHOT", data, millis(stamp.now_ns), stamp.seq))
+    return _payload("SNAPSHOT", _BookData("SNAPSHOT", market, rows(bids), rows(asks)))
 
 
-def book_delta(
-    market: str, scale: Scale, bids: Iterable[Change], asks: Iterable[Change], stamp: Stamp
-) -> bytes:
+def book_delta(market: str, scale: Scale, bids: Iterable[Change], asks: Iterable[Change]) -> Payload:
     """Changed levels: (ticks, lots now, change of lots)."""
 
     def rows(changes: Iterable[Change]) -> list[_Change]:
@@ -137,11 +156,10 @@ def book_delta(
             for ticks, lots, change in changes
         ]
 
-    data = _BookData("DELTA", market, rows(bids), rows(asks))
-    return _encode(_Frame("DELTA", data, millis(stamp.now_ns), stamp.seq))
+    return _payload("DELTA", _BookData("DELTA", market, rows(bids), rows(asks)))
 
 
-def trades(market: str, scale: Scale, matches: Sequence[PublicTrade], stamp: Stamp) -> bytes:
+def trades(market: str, scale: Scale, matches: Sequence[PublicTrade]) -> Payload:
     """Public trades of one step, oldest first."""
     rows = [
         _WireTrade(
@@ -155,24 +173,27 @@ def trades(market: str, scale: Scale, matches: Sequence[PublicTrade], stamp: Sta
         )
         for match in matches
     ]
-    return _encode(_Untyped(rows, millis(stamp.now_ns), stamp.seq))
+    return _payload("", rows)
 
 
-def mark(market: str, price: Decimal, stamp: Stamp) -> bytes:
+def mark(market: str, price: Decimal, now_ns: int) -> Payload:
     """Mark price."""
-    now_ms = millis(stamp.now_ns)
-    return _encode(_PriceFrame("MP", _WireMark(market, text(price), now_ms), now_ms, stamp.seq))
+    return _payload("MP", _WirePrice(market, text(price), millis(now_ns)))
 
 
-def funding(market: str, rate: Decimal, stamp: Stamp) -> bytes:
+def index(market: str, price: Decimal, now_ns: int) -> Payload:
+    """Index price."""
+    return _payload("IP", _WirePrice(market, text(price), millis(now_ns)))
+
+
+def funding(market: str, rate: Decimal, now_ns: int) -> Payload:
     """Funding rate of an hour, a fraction."""
-    now_ms = millis(stamp.now_ns)
-    return _encode(_Untyped(_WireRate(market, now_ms, text(rate)), now_ms, stamp.seq))
+    return _payload("", _WireRate(market, millis(now_ns), text(rate)))
 
 
-def account(kind: str, data: dict[str, object], stamp: Stamp) -> bytes:
-    """Frame of the account stream: ORDER, TRADE, POSITION or BALANCE."""
-    return _encode(_Frame(kind, data, millis(stamp.now_ns), stamp.seq))
+def account(kind: str, data: dict[str, object]) -> Payload:
+    """Payload of the account stream: ORDER, TRADE, POSITION or BALANCE."""
+    return _payload(kind, data)
 
 
 def ok(data: object = None) -> bytes:

@@ -82,8 +82,9 @@ class StreamRules:
     """Cadence and order of stream frames."""
 
     book_interval_ms: int = 100  # least time between book deltas
-    book_snapshot_s: int = 60  # time between book snapshots
-    mark_interval_ms: int = 1000  # time between looks at the mark price
+    book_snapshot_s: int = 60  # time between book snapshots of a subscription
+    bbo_interval_ms: int = 10  # least time between frames of the best prices
+    mark_interval_ms: int = 1000  # time between looks at mark and index price
     balance_interval_s: float = (
         5.0  # time between balance frames while a position is open, 0: after events only
     )

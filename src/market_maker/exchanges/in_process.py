@@ -1,27 +1,26 @@
 """The emulator's core behind the port, without a socket.
 
-The venue is driven by one timer of the event loop, set to the next instant at which anything is due there.
 What crosses is what crosses a socket: streams are frames of bytes, decoded by the live client's decoders, and
 look-ups are reply bodies. So nothing here knows the inside of the exchange, and the exchange nothing of us.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from market_maker.clock import Clock
-from market_maker.domain import NS_PER_S, BookUpdate, NewOrder
-from market_maker.emulator.exchange import Exchange
+from market_maker.domain import BookUpdate, NewOrder
+from market_maker.emulator.driver import ExchangeClosed, ExchangeDriver, Frames
 from market_maker.emulator.requests import (
     CancelRequest,
     DeadMansSwitchRequest,
+    LeverageRequest,
     MassCancelRequest,
     OrderRequest,
     Request,
     TimeInForce,
 )
-from market_maker.emulator.streams import AccountFrame, MarketFrame, Reply
+from market_maker.emulator.streams import ACCOUNT, Reply, Topic
 from market_maker.exchanges import replies
 from market_maker.exchanges.envelope import venue_error
 from market_maker.exchanges.frames import (
@@ -45,164 +44,17 @@ from market_maker.gateway import (
     OrderReport,
     OutcomeUnknown,
     PositionReport,
-    RateLimited,
     StreamLost,
 )
 from market_maker.instrument import Instrument
 from market_maker.public_markets import select_markets
-from market_maker.recordings.events import RecordingError
 
-_LOOKUP_S: Final = 0.04
 _HTTP_OK: Final = 200
-_CLOSED: Final = "the exchange inside was closed"
-K = TypeVar("K")
+_LONGEST_REPLY_S: Final = 5.0
+_RESUBSCRIBE_S: Final = 0.1
+_CLOSED_BY_EXCHANGE: Final = "the exchange closed the stream"
+_KINDS: Final = ("book", "trades", "mark", "funding")
 T = TypeVar("T")
-Frames = asyncio.Queue[tuple[str, bytes] | None]
-
-
-class InProcessVenue:
-    """Drives an exchange inside this process and hands its outputs to whoever waits for them.
-
-    Parameters
-    ----------
-    exchange : Exchange
-        The sans-IO core.
-    clock : Clock
-        The time that the exchange lives in; in virtual time it must be the loop's.
-    """
-
-    def __init__(self, exchange: Exchange, clock: Clock) -> None:
-        self.exchange = exchange
-        self.clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due_ns = 0
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._market_queues: dict[str, Frames] = {}
-        self._account_queues: dict[int, Frames] = {}
-        self._closed = False
-        self._failure: Exception | None = None
-
-    def start(self) -> None:
-        """Begin to live; nothing happens at the exchange before."""
-        self._arm()
-
-    def close(self) -> None:
-        """Stop: streams end, and requests that wait have an unknown outcome."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(OutcomeUnknown(_CLOSED))
-        for queue in (*self._market_queues.values(), *self._account_queues.values()):
-            queue.put_nowait(None)
-
-    def check_failure(self) -> None:
-        """Raise whatever the exchange, or one of its flows, failed with."""
-        if self._failure is not None:
-            raise self._failure
-
-    async def send(self, account_id: int, request: Request) -> Reply:
-        """Submit a request and wait for its reply.
-
-        Raises
-        ------
-        OutcomeUnknown
-            If the venue is closed.
-        """
-        self.check_open()
-        ticket = self.exchange.submit(account_id, request, self.clock.now_ns())
-        future: asyncio.Future[Reply] = self._loop.create_future()
-        self._waiting[ticket] = future
-        self._arm()
-        try:
-            return await future
-        finally:
-            self._waiting.pop(ticket, None)
-
-    def market_frames(self, market: str) -> Frames:
-        """Subscribe to a market; an earlier subscription ends."""
-        queue = self._renew(self._market_queues, market)
-        if self._failure is not None:
-            queue.put_nowait(None)
-        self.exchange.subscribe_market(market)
-        self._arm()
-        return queue
-
-    def account_frames(self, account_id: int) -> Frames:
-        """Subscribe to an account; an earlier subscription ends."""
-        queue = self._renew(self._account_queues, account_id)
-        self.exchange.subscribe_account(account_id)
-        self._arm()
-        return queue
-
-    def check_open(self) -> None:
-        """Fail where the venue is closed.
-
-        Raises
-        ------
-        OutcomeUnknown
-            If it is.
-        """
-        if self._closed:
-            raise OutcomeUnknown(_CLOSED)
-
-    def _renew(self, queues: dict[K, Frames], key: K) -> Frames:
-        old = queues.get(key)
-        if old is not None:
-            old.put_nowait(None)
-        queues[key] = asyncio.Queue()
-        if self._closed:
-            queues[key].put_nowait(None)
-        return queues[key]
-
-    def _arm(self) -> None:
-        due_ns = self.exchange.next_due_ns()
-        if self._closed or due_ns is None:
-            return
-        if self._timer is not None:
-            if self._timer_due_ns <= due_ns:
-                return
-            self._timer.cancel()
-        self._timer_due_ns = due_ns
-        delay_s = (due_ns - self.clock.now_ns()) / NS_PER_S
-        self._timer = self._loop.call_later(max(delay_s, 0.0), self._advance)
-
-    def _advance(self) -> None:
-        self._timer = None
-        # The loop's float time may be a hair short of the instant that the timer was set to.
-        now_ns = max(self.clock.now_ns(), self._timer_due_ns)
-        try:
-            outputs = self.exchange.advance(now_ns)
-        except RecordingError as error:
-            # Its flow has ended. The exchange lives on, so that orders are cancelled and books compared.
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001  (nobody hears of an error in a timer; the streams raise it)
-            self._fail(error)
-            self.close()
-        else:
-            for output in outputs:
-                self._deliver(output)
-        self._arm()
-
-    def _fail(self, error: Exception) -> None:
-        self._failure = self._failure or error
-        for queue in self._market_queues.values():
-            queue.put_nowait(None)
-
-    def _deliver(self, output: Reply | AccountFrame | MarketFrame) -> None:
-        if isinstance(output, MarketFrame):
-            queue = self._market_queues.get(output.market)
-        elif isinstance(output, AccountFrame):
-            queue = self._account_queues.get(output.account_id)
-        else:
-            future = self._waiting.get(output.ticket)
-            if future is not None and not future.done():
-                future.set_result(output)
-            return
-        if queue is not None:
-            queue.put_nowait((output.kind, output.frame))
 
 
 class InProcessGateway:
@@ -211,9 +63,9 @@ class InProcessGateway:
     `instruments` comes first: it says by which ticks and lots the frames are decoded.
     """
 
-    def __init__(self, venue: InProcessVenue, account_id: int) -> None:
-        self._venue = venue
-        self._queries = venue.exchange.queries
+    def __init__(self, driver: ExchangeDriver, account_id: int) -> None:
+        self._driver = driver
+        self._queries = driver.exchange.queries
         self._account_id = account_id
         self._instruments: dict[str, Instrument] = {}
         self.unknown: Unknown = Unknown()
@@ -238,6 +90,11 @@ class InProcessGateway:
         return await self._look_up(
             lambda: self._queries.leverage(self._account_id, markets), replies.decode_leverage
         )
+
+    async def set_leverage(self, market: str, leverage: Decimal) -> None:
+        """Set the leverage of the account in a market."""
+        self._instrument(market)
+        await self._send(LeverageRequest(market=market, leverage=leverage))
 
     async def clock_skew_s(self) -> float:
         """Tell that there is none: it is the same clock."""
@@ -322,10 +179,11 @@ class InProcessGateway:
         )
 
     async def market_events(self, market: str) -> AsyncIterator[MarketEvent]:
-        """Book, trades, mark and funding of one market; a gap of the book or a corrupt frame resubscribes."""
+        """What a market tells; a gap of the book, a corrupt frame or a closed stream resubscribes."""
         instrument = self._instrument(market)
         while True:
-            queue = self._venue.market_frames(market)
+            queue: Frames = asyncio.Queue()
+            streams = [self._driver.open_stream(Topic(kind, market), queue) for kind in _KINDS]
             expected = 1
             try:
                 while (item := await queue.get()) is not None:
@@ -334,10 +192,16 @@ class InProcessGateway:
                             check_turn("book", event.seq, expected)
                             expected += 1
                         yield event
-                self._venue.check_failure()
-                return
+                why = _CLOSED_BY_EXCHANGE
             except CorruptFrame as error:
-                yield StreamLost(market, str(error))
+                why = str(error)
+            finally:
+                for stream in streams:
+                    stream.close()
+            if self._has_ended():
+                return
+            yield StreamLost(market, why)
+            await asyncio.sleep(_RESUBSCRIBE_S)
 
     def _market_event(self, instrument: Instrument, kind: str, frame: bytes) -> Sequence[MarketEvent]:
         if kind == "book":
@@ -349,29 +213,39 @@ class InProcessGateway:
         return (decode_funding(frame, instrument),)
 
     async def account_events(self) -> AsyncIterator[AccountEvent]:
-        """Orders, fills, positions and balance of the account; a gap or a corrupt frame resubscribes."""
+        """Orders, fills, positions and balance of the account; what breaks the stream resubscribes."""
         while True:
-            queue = self._venue.account_frames(self._account_id)
+            stream = self._driver.open_stream(Topic(ACCOUNT, account_id=self._account_id))
             expected = 1
             try:
-                while (item := await queue.get()) is not None:
+                while (item := await stream.queue.get()) is not None:
                     frame = decode_account(item[1], self._instruments, self._now_ns())
                     check_turn("account", frame.seq, expected)
                     expected += 1
                     self.unknown.update(frame.unknown)
                     for event in frame.events:
                         yield event
-                self._venue.check_failure()
-                return
+                why = _CLOSED_BY_EXCHANGE
             except CorruptFrame as error:
-                yield StreamLost("", str(error))
+                why = str(error)
+            finally:
+                stream.close()
+            if self._driver.is_closed and self._has_ended():
+                return
+            yield StreamLost("", why)
+            await asyncio.sleep(_RESUBSCRIBE_S)
+
+    def _has_ended(self) -> bool:
+        """Whether nothing more will come; what the exchange failed with is raised."""
+        self._driver.check_failure()
+        return self._driver.is_closed
 
     async def close(self) -> None:
-        """Close the venue: it has no other client."""
-        self._venue.close()
+        """Close the exchange: it has no other client."""
+        self._driver.close()
 
     def _now_ns(self) -> int:
-        return self._venue.clock.now_ns()
+        return self._driver.clock.now_ns()
 
     def _instrument(self, market: str) -> Instrument:
         if market not in self._instruments:
@@ -380,21 +254,27 @@ class InProcessGateway:
         return self._instruments[market]
 
     async def _send(self, request: Request) -> Reply:
-        reply = await self._venue.send(self._account_id, request)
+        return await self._answer(self._driver.send(self._account_id, request))
+
+    async def _look_up(self, query: Callable[[], bytes], decode: Callable[[bytes], T]) -> T:
+        reply = await self._answer(self._driver.ask(self._account_id, query))
+        return _decoded(decode, reply.frame)
+
+    async def _answer(self, sending: Awaitable[Reply]) -> Reply:
+        try:
+            async with asyncio.timeout(_LONGEST_REPLY_S):
+                reply = await sending
+        except TimeoutError as error:
+            msg = f"expected a reply within {_LONGEST_REPLY_S:g} s, was none"
+            raise OutcomeUnknown(msg) from error
+        except ExchangeClosed as error:
+            raise OutcomeUnknown(str(error)) from error
         if reply.http_status != _HTTP_OK:
             raise venue_error(reply.http_status, reply.frame)
         return reply
 
     def _orders(self, body: bytes) -> list[OrderReport]:
         return replies.decode_orders(body, self._instruments, self.unknown)
-
-    async def _look_up(self, query: Callable[[], bytes], decode: Callable[[bytes], T]) -> T:
-        await asyncio.sleep(_LOOKUP_S)
-        self._venue.check_open()
-        if not self._venue.exchange.admit(self._account_id, self._now_ns()):
-            msg = "429: too many requests this minute"
-            raise RateLimited(msg)
-        return _decoded(decode, query())
 
 
 def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
