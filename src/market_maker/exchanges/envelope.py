@@ -64,6 +64,23 @@ def data_reader(data_type: type[T], expected: str) -> Callable[[bytes], T]:
     return read
 
 
+def check_carried_out(body: bytes) -> None:
+    """Fail where a reply that carries no data reports an error; an empty body says that all is well.
+
+    Raises
+    ------
+    VenueError
+        If it does.
+    """
+    if body:
+        _data(body)
+
+
+def is_envelope(body: bytes) -> bool:
+    """Whether a body is the exchange's own; what is not may be the page of a proxy."""
+    return _envelope(body) is not None
+
+
 def _data(body: bytes) -> msgspec.Raw:
     envelope = _envelope(body)
     if envelope is None:
