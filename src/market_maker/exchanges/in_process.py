@@ -51,7 +51,7 @@ from market_maker.public_markets import select_markets
 
 _HTTP_OK: Final = 200
 _LONGEST_REPLY_S: Final = 5.0
-_RESUBSCRIBE_S: Final = 0.1
+_RESUBSCRIBE_S: Final = 0.1  # pause before a new try where the last one told nothing
 _CLOSED_BY_EXCHANGE: Final = "the exchange closed the stream"
 _KINDS: Final = ("book", "trades", "mark", "funding")
 T = TypeVar("T")
@@ -201,7 +201,8 @@ class InProcessGateway:
             if self._has_ended():
                 return
             yield StreamLost(market, why)
-            await asyncio.sleep(_RESUBSCRIBE_S)
+            if expected == 1:
+                await asyncio.sleep(_RESUBSCRIBE_S)
 
     def _market_event(self, instrument: Instrument, kind: str, frame: bytes) -> Sequence[MarketEvent]:
         if kind == "book":
@@ -233,7 +234,8 @@ class InProcessGateway:
             if self._driver.is_closed and self._has_ended():
                 return
             yield StreamLost("", why)
-            await asyncio.sleep(_RESUBSCRIBE_S)
+            if expected == 1:
+                await asyncio.sleep(_RESUBSCRIBE_S)
 
     def _has_ended(self) -> bool:
         """Whether nothing more will come; what the exchange failed with is raised."""
