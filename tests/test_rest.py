@@ -1,0 +1,446 @@
+"""Requests against real servers on this machine: what each failure says of the request."""
+
+import asyncio
+import json
+import ssl
+import traceback
+from contextlib import asynccontextmanager
+
+import pytest
+import trustme
+from aiohttp import web
+
+from market_maker.clock import LoopClock, SystemClock
+from market_maker.config_sections import ConnectionSettings, Network, Secret
+from market_maker.domain import NS_PER_S
+from market_maker.exchanges.endpoints import endpoint_of
+from market_maker.exchanges.rest import RestClient
+from market_maker.faultsim.virtual_loop import VirtualTimeLoop
+from market_maker.gateway import (
+    CredentialsRefused,
+    MarketNotFound,
+    OrderRefused,
+    OutcomeUnknown,
+    RateLimited,
+    Unreachable,
+    VenueError,
+)
+
+CANARY = "canary-3f9ac71e"
+PAGE = b"<html><body>502 Bad Gateway</body></html>"
+
+
+def in_virtual_time(program):
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(program())
+
+
+def envelope(code, message="no"):
+    return json.dumps({"status": "ERROR", "error": {"code": code, "message": message}}).encode()
+
+
+@asynccontextmanager
+async def serving(handler, tls=None):
+    """An HTTP server whose answers `handler` gives; its address."""
+    runner = web.ServerRunner(web.Server(handler))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def listening(serve):
+    """A server of raw bytes; `serve` is given what it reads and writes with."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def client_of(url, *, key=CANARY, **settings):
+    clock = LoopClock(asyncio.get_running_loop(), 1_700_000_000 * NS_PER_S)
+    endpoint = endpoint_of(Network.EMULATOR, url)
+    client = RestClient(endpoint, Secret(key) if key else None, ConnectionSettings(**settings), clock)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def answers(status, body=b"", headers=None):
+    """A handler that always answers so."""
+
+    async def handle(_request):
+        return web.Response(status=status, body=body, headers=headers)
+
+    return handle
+
+
+def outcome(handler, *, method="POST", path="/user/order", tls=None, **settings):
+    """What a request to a server with that handler ends in: the body, or the error."""
+
+    async def program():
+        async with serving(handler, tls) as url, client_of(url, **settings) as client:
+            try:
+                if method == "GET":
+                    return await client.get(path)
+                return await client.send(method, path, body=b"{}" if method == "POST" else b"")
+            except VenueError as error:
+                return error
+
+    return in_virtual_time(program)
+
+
+def test_a_request_carries_its_headers_its_query_and_its_body():
+    seen = []
+
+    async def note(request):
+        seen.append((request.method, request.raw_path, dict(request.headers), await request.read()))
+        return web.Response(body=b"ok")
+
+    async def program():
+        async with serving(note) as url, client_of(url) as client:
+            assert await client.send("POST", "/user/order", body=b'{"id":"a"}') == b"ok"
+            query = [("market", "BTC-USD"), ("market", "E&H"), ("limit", 5)]
+            assert await client.get("/user/trades", query) == b"ok"
+            assert await client.get("/info/markets", private=False) == b"ok"
+
+    in_virtual_time(program)
+    (post, get, public) = seen
+    assert post[:2] == ("POST", "/api/v1/user/order")
+    assert post[3] == b'{"id":"a"}'
+    assert post[2]["Content-Type"] == "application/json"
+    assert get[1] == "/api/v1/user/trades?market=BTC-USD&market=E%26H&limit=5"
+    assert post[2]["X-Api-Key"] == get[2]["X-Api-Key"] == CANARY
+    assert "X-Api-Key" not in public[2]
+    assert all(sent[2]["User-Agent"].startswith("extended-market-maker") for sent in seen)
+
+
+def test_requests_share_a_connection():
+    ports = set()
+
+    async def note(request):
+        ports.add(request.transport.get_extra_info("peername")[1])
+        return web.Response(body=b"ok")
+
+    async def program():
+        async with serving(note) as url, client_of(url) as client:
+            for _ in range(5):
+                await client.send("POST", "/user/order", body=b"{}")
+                # Between two calls of the dead man's switch, too.
+                await asyncio.sleep(20)
+
+    in_virtual_time(program)
+    assert len(ports) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "code"),
+    [
+        (400, envelope(1140), OrderRefused, 1140),
+        (400, envelope(1134), OrderRefused, 1134),
+        # Malformed bodies were seen to be answered with nothing at all.
+        (400, b"", OrderRefused, 400),
+        (401, b"", CredentialsRefused, 401),
+        (401, envelope(401), CredentialsRefused, 401),
+        (400, envelope(1101), CredentialsRefused, 1101),
+        (403, b"", OrderRefused, 403),
+        (404, envelope(1001), MarketNotFound, 1001),
+        (301, b"", OrderRefused, 301),
+        # Maintenance: the exchange says itself that it did not take the order, whatever the HTTP status.
+        (503, envelope(1010), OrderRefused, 1010),
+        (400, envelope(1011), OrderRefused, 1011),
+        # The text may say anything.
+        (400, envelope(1140, "503 maintenance 401 unauthorized 429"), OrderRefused, 1140),
+        (500, b"", OutcomeUnknown, 500),
+        (500, envelope(1006), OutcomeUnknown, 1006),
+        (502, PAGE, OutcomeUnknown, 502),
+        (503, b"", OutcomeUnknown, 503),
+        (504, PAGE, OutcomeUnknown, 504),
+        (429, b"", RateLimited, 429),
+        (429, envelope(429), RateLimited, 429),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH", "GET"])
+def test_errors_are_types_by_their_code(status, body, kind, code, method):
+    error = outcome(answers(status, body), method=method)
+    assert type(error) is kind
+    assert error.code == code
+
+
+@pytest.mark.parametrize("status", [403, 404, 400])
+def test_a_proxys_page_is_no_answer_to_a_look_up(status):
+    error = outcome(answers(status, b"<html>not here</html>"), method="GET")
+    assert type(error) is OutcomeUnknown
+    assert error.code == status
+    # What a proxy did not pass on was not carried out.
+    assert type(outcome(answers(status, b"<html>not here</html>"))) is OrderRefused
+
+
+def test_a_redirect_is_not_followed_with_the_key():
+    async def program():
+        visited = []
+
+        async def elsewhere(request):
+            visited.append(dict(request.headers))
+            return web.Response()
+
+        async with serving(elsewhere) as other:
+            moved = answers(307, headers={"Location": other + "/steal"})
+            async with serving(moved) as url, client_of(url) as client:
+                with pytest.raises(OrderRefused, match="307"):
+                    await client.send("POST", "/user/order", body=b"{}")
+        assert not visited
+
+    in_virtual_time(program)
+
+
+def test_a_429_pauses_everything_but_cancels():
+    async def program():
+        served = []
+
+        async def refuse_once(request):
+            served.append(request.method)
+            if len(served) == 1:
+                return web.Response(status=429, headers={"Retry-After": "7"})
+            return web.Response(body=b"ok")
+
+        async with serving(refuse_once) as url, client_of(url) as client:
+            with pytest.raises(RateLimited) as refusal:
+                await client.send("POST", "/user/order", body=b"{}")
+            assert refusal.value.retry_after_s == 7
+            with pytest.raises(RateLimited, match="not sent") as refusal:
+                await client.get("/user/balance")
+            assert refusal.value.retry_after_s == pytest.approx(7, abs=0.1)
+            await client.send("DELETE", "/user/order", urgent=True)
+            await asyncio.sleep(7)
+            await client.get("/user/balance")
+        assert served == ["POST", "DELETE", "GET"]
+
+    in_virtual_time(program)
+
+
+@pytest.mark.parametrize(
+    "header", ["", "soon", "-1", "0", "nan", "inf", "1e9", "Wed, 21 Oct 2026 07:28:00 GMT"]
+)
+def test_an_unreadable_retry_after_is_a_short_pause(header):
+    error = outcome(answers(429, headers={"Retry-After": header}))
+    assert error.retry_after_s == 3
+
+
+def test_over_the_budget_nothing_is_sent():
+    async def program():
+        served = []
+
+        async def count(request):
+            served.append(request.method)
+            return web.Response(body=b"ok")
+
+        async with (
+            serving(count) as url,
+            client_of(url, requests_per_minute=10, cancel_reserve_share=0.2) as client,
+        ):
+            for _ in range(8):
+                await client.get("/user/balance")
+            with pytest.raises(RateLimited, match="not sent"):
+                await client.get("/user/balance")
+            for _ in range(2):
+                await client.send("DELETE", "/user/order", urgent=True)
+            assert len(served) == 10
+            with pytest.raises(RateLimited):
+                await client.send("DELETE", "/user/order", urgent=True)
+            await asyncio.sleep(60)
+            await client.get("/user/balance")
+
+    in_virtual_time(program)
+
+
+def test_a_refused_connection_is_unreachable():
+    async def program():
+        async with listening(lambda _reader, writer: writer.close()) as url:
+            pass
+        async with client_of(url) as client:
+            with pytest.raises(Unreachable, match=r"emulator at 127\.0\.0\.1:\d+: no connection .*is it up"):
+                await client.send("POST", "/user/order", body=b"{}")
+
+    in_virtual_time(program)
+
+
+def test_an_unknown_host_is_unreachable():
+    async def program():
+        endpoint = endpoint_of(Network.EMULATOR, "http://no-such-host.invalid:8790")
+        client = RestClient(endpoint, None, ConnectionSettings(), SystemClock())
+        try:
+            with pytest.raises(
+                Unreachable, match=r"no-such-host\.invalid:8790: the name of the host is unk"
+            ):
+                await client.get("/info/markets", private=False)
+        finally:
+            await client.close()
+
+    asyncio.run(program())
+
+
+def server_tls(hostname):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(hostname).configure_cert(context)
+    return context
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted():
+    async def program():
+        # The server's own account of the failed handshake is not of interest.
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        async with serving(answers(200), server_tls("127.0.0.1")) as url, client_of(url) as client:
+            with pytest.raises(Unreachable) as failure:
+                await client.send("POST", "/user/order", body=b"{}")
+            text = str(failure.value)
+            assert "TLS certificate is not trusted (unable to get local issuer certificate)" in text
+            assert "check the date of this machine" in text
+
+    in_virtual_time(program)
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_down():
+    async def program():
+        async with serving(answers(200)) as url, client_of(url.replace("http", "https")) as client:
+            with pytest.raises(Unreachable, match="no TLS connection"):
+                await client.get("/info/markets", private=False)
+
+    in_virtual_time(program)
+
+
+def test_no_answer_in_time_leaves_the_outcome_unknown():
+    async def never(_request):
+        await asyncio.Event().wait()
+
+    async def program():
+        async with serving(never) as url, client_of(url, request_timeout_s=7.5) as client:
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
+            with pytest.raises(OutcomeUnknown, match="no reply in time") as failure:
+                await client.send("POST", "/user/order", body=b"{}")
+            assert not isinstance(failure.value, Unreachable)
+            assert loop.time() - began_s == pytest.approx(7.5, abs=0.1)
+
+    in_virtual_time(program)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+    ],
+)
+def test_half_an_answer_leaves_the_outcome_unknown(reply):
+    requests = []
+
+    async def break_off(reader, writer):
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    async def program():
+        async with listening(break_off) as url, client_of(url) as client:
+            with pytest.raises(OutcomeUnknown, match="the connection was lost before the reply") as failure:
+                await client.send("POST", "/user/order", body=b"{}")
+            assert not isinstance(failure.value, Unreachable)
+
+    in_virtual_time(program)
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize(("method", "sent"), [("POST", 1), ("GET", 2)])
+def test_on_a_dropped_connection_a_look_up_is_sent_again_and_an_order_is_not(method, sent):
+    """The server answers once and drops the connection when the next request comes."""
+    requests, connections = [], []
+
+    async def answer_once(reader, writer):
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        if len(connections) == 1:
+            requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    async def program():
+        async with listening(answer_once) as url, client_of(url) as client:
+            await client.get("/info/markets", private=False)
+            if method == "GET":
+                assert await client.get("/user/balance") == b"ok"
+            else:
+                with pytest.raises(OutcomeUnknown):
+                    await client.send("POST", "/user/order")
+
+    in_virtual_time(program)
+    assert len(connections) == sent
+    assert len(requests) == 1
+
+
+def test_private_requests_need_a_key():
+    async def program():
+        async with serving(answers(200, b"ok")) as url, client_of(url, key="") as client:
+            assert await client.get("/info/markets", private=False) == b"ok"
+            with pytest.raises(CredentialsRefused, match="expected keys for /user/balance"):
+                await client.get("/user/balance")
+
+    in_virtual_time(program)
+
+
+@pytest.mark.parametrize("key", [f"{CANARY}\n", f"{CANARY}\r\nX-Other: 1", f"{CANARY} ", "ключ", "\x00"])
+def test_a_key_that_fits_no_header_is_refused_and_not_shown(key):
+    async def program():
+        with pytest.raises(CredentialsRefused, match="api_key: expected printable") as refusal:
+            async with client_of("http://127.0.0.1:1", key=key):
+                pass
+        assert key not in str(refusal.value)
+
+    in_virtual_time(program)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        answers(401, envelope(401, f"bad key {CANARY}")),
+        answers(400, envelope(1140, f"key {CANARY}")),
+        answers(500, f"<html>{CANARY}</html>".encode()),
+        answers(200, f"echo {CANARY}".encode()),
+    ],
+)
+def test_the_key_does_not_come_back(handler):
+    for method in ("GET", "POST"):
+        result = outcome(handler, method=method)
+        shown = "".join(traceback.format_exception(result)) if isinstance(result, Exception) else str(result)
+        assert CANARY not in shown + repr(result)
+
+
+def test_the_key_is_in_no_failure_and_no_repr():
+    async def garbage(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/9.9 what\r\n\r\n")
+        writer.close()
+
+    async def program():
+        async with listening(garbage) as url, client_of(url) as client:
+            with pytest.raises(OutcomeUnknown) as failure:
+                await client.send("POST", "/user/order", body=b"{}")
+            error = failure.value
+            assert CANARY not in repr(client) + repr(error) + repr(error.__cause__)
+            assert CANARY not in "".join(traceback.format_exception(error))
+
+    in_virtual_time(program)
