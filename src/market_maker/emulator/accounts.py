@@ -11,7 +11,7 @@ from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation,
 from typing import NamedTuple
 
 from market_maker.domain import Side
-from market_maker.emulator.orders import AccountTrade, Order
+from market_maker.emulator.orders import AccountTrade, Order, TradeType
 from market_maker.instrument import Instrument
 
 # Traps rounding: a sum of money that did not fit would raise instead of losing a digit.
@@ -35,7 +35,11 @@ class FundingPayment(NamedTuple):
 
 @dataclass(slots=True)
 class Position:
-    """Position in one market: signed lots, entry price (rounded), PnL realised since it was opened, USD."""
+    """Position in one market: signed lots, entry price (rounded), PnL realised since it was opened, USD.
+
+    Funding and fees are parts of what was realised, funding positive when received, fees when paid. What
+    was closed adds up in lots, and in ticks × lots for the mean exit price.
+    """
 
     position_id: int
     market: str
@@ -45,6 +49,13 @@ class Position:
     max_lots: int = 0
     open_price: Decimal = _ZERO
     realised: Decimal = _ZERO
+    funding: Decimal = _ZERO
+    open_fees: Decimal = _ZERO
+    close_fees: Decimal = _ZERO
+    closed_lots: int = 0
+    closed_tick_lots: int = 0
+    was_long: bool = True
+    exit_type: TradeType = TradeType.TRADE
 
 
 @dataclass(slots=True)
@@ -86,6 +97,8 @@ class Account:
     trades: deque[AccountTrade] = field(default_factory=deque)
     payments: deque[FundingPayment] = field(default_factory=deque)
     leverages: dict[str, Decimal] = field(default_factory=dict)
+    by_id: dict[int, Order] = field(default_factory=dict)
+    past_positions: deque[Position] = field(default_factory=deque)
     worst_lots: dict[str, int] = field(default_factory=dict)
     worst_value: dict[str, Decimal] = field(default_factory=dict)
     switch_due_ns: int = 0
@@ -105,13 +118,15 @@ class Account:
         """Take an accepted order in."""
         self.open[order.order_id] = order
         self.by_external[order.request.external_id] = order
+        self.by_id[order.order_id] = order
 
     def retire(self, order: Order) -> None:
         """Move an order that ended to the history, which is finite."""
         del self.open[order.order_id]
         self._closed.append(order.request.external_id)
         if len(self._closed) > self.history_limit:
-            del self.by_external[self._closed.popleft()]
+            oldest = self.by_external.pop(self._closed.popleft())
+            del self.by_id[oldest.order_id]
 
     def open_in(self, market: str) -> list[Order]:
         """Open orders of a market, oldest first."""
@@ -132,9 +147,16 @@ class Account:
         self.ledger.receive(payment.amount)
         position = self.positions[payment.market]
         position.realised = EXACT.add(position.realised, payment.amount)
+        position.funding = EXACT.add(position.funding, payment.amount)
         self.payments.append(payment)
         if len(self.payments) > self.history_limit:
             self.payments.popleft()
+
+    def record_position(self, position: Position) -> None:
+        """Keep a position that ended."""
+        self.past_positions.append(position)
+        if len(self.past_positions) > self.history_limit:
+            self.past_positions.popleft()
 
     def limit_breaches(self, market: str, limit_lots: int) -> int:
         """Return how many fills grew the position past a limit, by the exchange's own books."""

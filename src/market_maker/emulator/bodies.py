@@ -7,8 +7,8 @@ An order of SDK 2.6.0::
      "selfTradeProtectionLevel":"ACCOUNT","settlement":{"signature":{"r":"0x66","s":"0x7a"},"starkKey":"0x61",
      "collateralPosition":"10002"},"builderFee":"0.0001","builderId":7}
 
-Unknown fields are tolerated, and numbers may come as strings or as numbers. Conditional, TPSL and TWAP orders,
-and take-profit or stop-loss legs, are refused with 1132; the times in force FOK and TOB with 1133.
+Unknown fields are tolerated, and numbers may come as strings or as numbers. Conditional, TPSL and TWAP
+orders, and take-profit or stop-loss legs, are refused with 1132; the times in force FOK and TOB with 1133.
 """
 
 from collections.abc import Callable

@@ -262,6 +262,7 @@ class Exchange:
             for account in self.venue.accounts.values():
                 self._pay_funding(account, market, rate)
             market.funding.restart()
+            market.applied_rates.append((now_ns, rate))
             self._streams.markets[market.name].funding(rate, now_ns)
         self._plan_funding(now_ns)
 

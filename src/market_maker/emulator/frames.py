@@ -4,7 +4,7 @@ Numbers that matter are strings, instants epoch milliseconds. A book delta, as i
 `{"type":"DELTA","data":{"t":"DELTA","m":"X-USD","b":[{"q":"-0.1","p":"84053","c":"2.9"}],"a":[],"d":"f"},"ts":1,"seq":2}`
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
@@ -90,7 +90,9 @@ class _PriceFrame(msgspec.Struct):
     sourceEventId: None = None  # noqa: N815  (the wire's name)
 
 
-class _WireTrade(msgspec.Struct):
+class WireTrade(msgspec.Struct):
+    """A public trade."""
+
     m: str
     S: str
     tT: str  # noqa: N815  (the wire's name)
@@ -106,7 +108,9 @@ class _WirePrice(msgspec.Struct):
     ts: int
 
 
-class _WireRate(msgspec.Struct):
+class WireRate(msgspec.Struct):
+    """A funding rate and its instant."""
+
     m: str
     T: int
     f: str
@@ -159,10 +163,10 @@ def book_delta(market: str, scale: Scale, bids: Iterable[Change], asks: Iterable
     return _payload("DELTA", _BookData("DELTA", market, rows(bids), rows(asks)))
 
 
-def trades(market: str, scale: Scale, matches: Sequence[PublicTrade]) -> Payload:
-    """Public trades of one step, oldest first."""
-    rows = [
-        _WireTrade(
+def trade_rows(market: str, scale: Scale, matches: Iterable[PublicTrade]) -> list[WireTrade]:
+    """Public trades as the wire has them, in their order."""
+    return [
+        WireTrade(
             m=market,
             S="BUY" if match.taker_side is Side.BUY else "SELL",
             tT=match.trade_type.value,
@@ -173,7 +177,11 @@ def trades(market: str, scale: Scale, matches: Sequence[PublicTrade]) -> Payload
         )
         for match in matches
     ]
-    return _payload("", rows)
+
+
+def trades(market: str, scale: Scale, matches: Iterable[PublicTrade]) -> Payload:
+    """Public trades of one step, oldest first."""
+    return _payload("", trade_rows(market, scale, matches))
 
 
 def mark(market: str, price: Decimal, now_ns: int) -> Payload:
@@ -188,7 +196,7 @@ def index(market: str, price: Decimal, now_ns: int) -> Payload:
 
 def funding(market: str, rate: Decimal, now_ns: int) -> Payload:
     """Funding rate of an hour, a fraction."""
-    return _payload("", _WireRate(market, millis(now_ns), text(rate)))
+    return _payload("", WireRate(market, millis(now_ns), text(rate)))
 
 
 def account(kind: str, data: dict[str, object]) -> Payload:

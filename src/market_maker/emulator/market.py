@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from decimal import Decimal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from market_maker.domain import NS_PER_S, Side
 from market_maker.emulator.flow import Flow, PastBar
@@ -12,10 +12,15 @@ from market_maker.emulator.orderbook import OrderBook
 from market_maker.emulator.rules import ExchangeRules
 from market_maker.instrument import Instrument, MarketStatus
 
+if TYPE_CHECKING:
+    from market_maker.emulator.orders import PublicTrade
+
 _MINUTE_NS = 60 * NS_PER_S
 _BARS_KEPT = 10_000
 # The mark moves on a grid finer than the tick, as the captured one does.
-_MARKS_PER_TICK = 100
+MARKS_PER_TICK = 100
+_TRADES_KEPT = 50
+_RATES_KEPT = 10_000
 
 
 class Bar(NamedTuple):
@@ -61,7 +66,10 @@ class MinuteBars:
 
 
 class Market:
-    """State of one market. `mark` and `index` are zero until its flow has spoken."""
+    """State of one market. `mark` and `index` are zero until its flow has spoken.
+
+    `applied_rates` are the funding rates that were paid, with the instants; `recent_trades` the last ones.
+    """
 
     def __init__(self, instrument: Instrument, flow: Flow, rules: ExchangeRules) -> None:
         self.instrument = instrument
@@ -69,6 +77,10 @@ class Market:
         self.book = OrderBook(rules.orders.departures)
         self.status: MarketStatus = instrument.status
         self.bars = MinuteBars()
+        self.mark_bars = MinuteBars()
+        self.index_bars = MinuteBars()
+        self.recent_trades: deque[PublicTrade] = deque(maxlen=_TRADES_KEPT)
+        self.applied_rates: deque[tuple[int, Decimal]] = deque(maxlen=_RATES_KEPT)
         self.funding = FundingMeter(rules.money, instrument.hourly_funding_cap)
         self.next_funding_ns = 0
         self.last_ticks = 0
@@ -76,6 +88,7 @@ class Market:
         self.started = False
         self.index = Decimal(0)
         self.mark = Decimal(0)
+        self._past: list[PastBar] = []
         self._rules = rules.money
         self._basis = 0.0
         self._marked_ns = 0
@@ -85,6 +98,11 @@ class Market:
         """Name of the market."""
         return self.instrument.name
 
+    @property
+    def mark_unit(self) -> Decimal:
+        """Smallest change of the mark, USD; bars of mark and index are in these."""
+        return self.instrument.tick / MARKS_PER_TICK
+
     def refresh_mark(self, now_ns: int) -> bool:
         """Read the index and move the mark: index + EMA(mid − index). Returns whether the mark changed."""
         index = self.flow.index_price() if self.started else Decimal(0)
@@ -92,8 +110,11 @@ class Market:
             return False
         self.index = index
         self._move_basis(float(index), now_ns)
-        unit = self.instrument.tick / _MARKS_PER_TICK
-        mark = unit * max(1, round((float(index) + self._basis) / float(unit)))
+        unit = self.mark_unit
+        units = max(1, round((float(index) + self._basis) / float(unit)))
+        self.mark_bars.trade(units, 1, now_ns)
+        self.index_bars.trade(round(index / unit), 1, now_ns)
+        mark = unit * units
         changed = mark != self.mark
         self.mark = mark
         return changed
@@ -121,13 +142,33 @@ class Market:
 
     def last_bars(self, count: int, now_ns: int) -> list[Bar]:
         """Return the last closed bars, oldest first, the time before the session included."""
-        self.bars.roll(now_ns)
-        built = self.bars.closed(count)
+        return self._with_past(self.bars, 1, count, now_ns)
+
+    def last_price_bars(self, bars: MinuteBars, count: int, now_ns: int) -> list[Bar]:
+        """Return the last closed bars of mark or index, oldest first, in units of the mark."""
+        return self._with_past(bars, MARKS_PER_TICK, count, now_ns)
+
+    def _with_past(self, bars: MinuteBars, scale: int, count: int, now_ns: int) -> list[Bar]:
+        bars.roll(now_ns)
+        built = bars.closed(count)
         missing = count - len(built)
-        past = [_as_bar(bar) for bar in self.flow.past_bars(missing)] if missing > 0 else []
+        past = [_as_bar(bar, scale) for bar in self._past_bars(missing)] if missing > 0 else []
         first_ns = built[0].open_ns if built else now_ns
         return [bar for bar in past if bar.open_ns < first_ns] + built
 
+    def _past_bars(self, count: int) -> list[PastBar]:
+        # A longer history ends in the shorter one, and takes long to make.
+        if count > len(self._past):
+            self._past = self.flow.past_bars(count)
+        return self._past[-count:]
 
-def _as_bar(bar: PastBar) -> Bar:
-    return Bar(bar.open_ns, bar.open_ticks, bar.high_ticks, bar.low_ticks, bar.close_ticks, 0)
+
+def _as_bar(bar: PastBar, scale: int) -> Bar:
+    return Bar(
+        bar.open_ns,
+        scale * bar.open_ticks,
+        scale * bar.high_ticks,
+        scale * bar.low_ticks,
+        scale * bar.close_ticks,
+        lots=0,
+    )

@@ -194,9 +194,9 @@ class MatchingEngine:
         kind = taker.order.trade_type if taker.order else TradeType.TRADE
         match = _Match(market, taker.side, ticks, lots, next(self._venue.trade_ids), kind, now_ns)
         market.record_trade(ticks, lots, now_ns)
-        self._changes.public_trade(
-            market.name, PublicTrade(match.trade_id, taker.side, ticks, lots, kind, now_ns)
-        )
+        trade = PublicTrade(match.trade_id, taker.side, ticks, lots, kind, now_ns)
+        market.recent_trades.append(trade)
+        self._changes.public_trade(market.name, trade)
         if taker.order is None and maker is None:
             return
         for order, side in ((taker.order, taker.side), (maker, opposite(taker.side))):
@@ -243,9 +243,20 @@ class MatchingEngine:
     def _move_position(self, account: Account, match: _Match, lots: int, fee: Decimal) -> None:
         market = match.market
         position = self._venue.position(account, market.name, match.now_ns)
+        closing = position.lots * lots < 0
+        if closing:
+            closed = min(abs(position.lots), abs(lots))
+            position.closed_lots += closed
+            position.closed_tick_lots += closed * match.ticks
+            position.close_fees = EXACT.add(position.close_fees, fee)
+        else:
+            position.open_fees = EXACT.add(position.open_fees, fee)
         book_fill(position, market.instrument, lots, market.instrument.price(match.ticks))
         position.realised = EXACT.subtract(position.realised, fee)
         position.updated_ns = match.now_ns
+        position.exit_type = match.trade_type
+        if position.lots:
+            position.was_long = position.lots > 0
         self._changes.account(account.account_id).positions[market.name] = None
 
     def _after_fill(self, account: Account, order: Order, now_ns: int) -> None:

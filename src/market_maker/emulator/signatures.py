@@ -1,7 +1,7 @@
 """Signatures of orders, as the exchange checks them: the only door of this side to `fast_stark_crypto`.
 
-The message is rebuilt from the JSON body and the market's settlement assets (extended-api.md §5). Nothing of the
-bot's own signing is used, so that a mistake on either side shows.
+The message is rebuilt from the JSON body and the market's settlement assets (extended-api.md §5). Nothing of
+the bot's own signing is used, so that a mistake on either side shows.
 """
 
 import hashlib

@@ -69,6 +69,8 @@ class Venue:
         """Return the account's position in a market; a flat one begins a new position with its own id."""
         position = account.positions.get(market)
         if position is None or position.lots == 0:
+            if position is not None:
+                account.record_position(position)
             position = Position(next(self._position_ids), market, now_ns, now_ns)
             account.positions[market] = position
         return position

@@ -80,6 +80,34 @@ class WirePosition(msgspec.Struct, rename="camel", omit_defaults=True):
     liquidation_price: str = ""
 
 
+class WirePnlParts(msgspec.Struct, rename="camel"):
+    """What a position realised, in parts: funding positive when received, fees negative."""
+
+    trade_pnl: str
+    funding_fees: str
+    open_fees: str
+    close_fees: str
+
+
+class WirePastPosition(msgspec.Struct, rename="camel", omit_defaults=True):
+    """A position of the history, open or ended; `size` is what is still held."""
+
+    id: int
+    account_id: int
+    market: str
+    side: str
+    size: str
+    max_position_size: str
+    leverage: str
+    open_price: str
+    realised_pnl: str
+    realised_pnl_breakdown: WirePnlParts
+    created_time: int
+    exit_price: str = ""
+    exit_type: str = ""
+    closed_time: int = 0
+
+
 class WireBalance(msgspec.Struct, rename="camel"):
     """The account's money."""
 
@@ -203,6 +231,36 @@ class Wire:
             created_at=millis(position.created_ns),
             updated_at=millis(position.updated_ns),
             liquidation_price="" if liquidation is None else text(round(liquidation, 8)),
+        )
+
+    def past_position(self, account: Account, position: Position) -> WirePastPosition:
+        """Show a position with what it realised."""
+        scale, tick = self.scales[position.market], self._venue.markets[position.market].instrument.tick
+        fees = EXACT.add(position.open_fees, position.close_fees)
+        traded = EXACT.subtract(EXACT.add(position.realised, fees), position.funding)
+        closed = position.closed_lots
+        parts = WirePnlParts(
+            trade_pnl=text(traded),
+            funding_fees=text(position.funding),
+            open_fees=text(-position.open_fees),
+            close_fees=text(-position.close_fees),
+        )
+        has_ended = position.lots == 0
+        return WirePastPosition(
+            id=position.position_id,
+            account_id=account.account_id,
+            market=position.market,
+            side="LONG" if position.was_long else "SHORT",
+            size=scale.size(abs(position.lots)),
+            max_position_size=scale.size(position.max_lots),
+            leverage=text(account.leverage_in(position.market)),
+            open_price=text(position.open_price),
+            realised_pnl=text(position.realised),
+            realised_pnl_breakdown=parts,
+            created_time=millis(position.created_ns),
+            exit_price=text(round(tick * position.closed_tick_lots / closed, 16)) if closed else "",
+            exit_type=position.exit_type.value if has_ended else "",
+            closed_time=millis(position.updated_ns) if has_ended else 0,
         )
 
     def balance(self, account: Account, now_ns: int) -> WireBalance:
