@@ -3,12 +3,21 @@
 They come up to a hundred times a second and hold a handful of numbers, so they are read in Decimal, exactly.
 """
 
+from collections.abc import Container
 from decimal import Decimal
 
 import msgspec
 
 from market_maker.domain import NS_PER_MS, BestQuote
-from market_maker.exchanges.wire import amount, check_market, corrupt, frame_reader, lots_of, ticks_of
+from market_maker.exchanges.wire import (
+    CorruptFrame,
+    amount,
+    check_market,
+    corrupt,
+    frame_reader,
+    lots_of,
+    ticks_of,
+)
 from market_maker.gateway import IndexPrice
 from market_maker.instrument import Instrument
 
@@ -55,6 +64,19 @@ class _IndexFrame(msgspec.Struct, gc=False):
 read_envelope = frame_reader(Envelope, "a frame with a type and a number")
 _read_quote = frame_reader(_QuoteFrame, "a best quote frame")
 _read_index = frame_reader(_IndexFrame, "an index price frame")
+
+
+def foreign_envelope(frame: bytes, types: Container[str]) -> Envelope | None:
+    """Envelope of a frame that could not be decoded, if it is none of the types that we know.
+
+    A new type is no reason to trust the stream less, and the frame has its place in the sequence. None where
+    the frame has a known type, or no type: then it is corrupt.
+    """
+    try:
+        envelope = read_envelope(frame)
+    except CorruptFrame:
+        return None
+    return envelope if envelope.type and envelope.type not in types else None
 
 
 def decode_bbo(frame: bytes, instrument: Instrument, recv_ns: int) -> BestQuote:
