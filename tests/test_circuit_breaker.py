@@ -48,6 +48,23 @@ def test_once_opened_it_starts_afresh():
     assert not it.opens(START_NS)
 
 
+def test_after_a_pause_a_single_failure_opens_it_again_for_a_while():
+    it = breaker()
+    it.fail(START_NS, 3)
+    assert it.opens(START_NS)
+    it.fail(START_NS, 2)
+    later_ns = START_NS + 5 * NS_PER_S
+    it.try_again(later_ns)
+    # What failed meanwhile belongs to the pause, and does not make the next.
+    assert not it.opens(later_ns)
+    it.fail(later_ns)
+    assert it.opens(later_ns)
+    it.try_again(later_ns)
+    much_later_ns = later_ns + 11 * NS_PER_S
+    it.fail(much_later_ns)
+    assert not it.opens(much_later_ns)
+
+
 def pauses(refusals_at_s, until_s=100) -> list[int]:
     """Seconds in which a pause holds, where a request is refused at each of the given ones."""
     backoff, refused, found = RateBackoff(), 0, []
@@ -77,7 +94,7 @@ def test_pauses_double_and_have_a_longest():
         while backoff.is_pausing(refused, now_ns):
             now_ns += NS_PER_S
         ends.append((now_ns - begun_ns) // NS_PER_S)
-    assert ends == [2, 4, 8, 16, 32, 32, 32]
+    assert ends == [2, 4, 8, 8, 8, 8, 8]
 
 
 def test_a_quiet_minute_is_forgiven():

@@ -47,6 +47,11 @@ class AccountStream:
         Where the events come from.
     listener : AccountListener
         Told of each event, in order.
+
+    Attributes
+    ----------
+    is_lost : bool
+        The stream was lost and has said nothing since: nobody would hear of a fill.
     """
 
     def __init__(self, gateway: Gateway, listener: AccountListener) -> None:
@@ -54,6 +59,7 @@ class AccountStream:
         self._listener = listener
         self._positions: dict[str, PositionReport] = {}
         self.balance: BalanceReport | None = None
+        self.is_lost = False
 
     def position(self, market: str) -> PositionReport | None:
         """Last heard position in a market; None while it is flat or unheard of."""
@@ -62,6 +68,7 @@ class AccountStream:
     async def run(self) -> None:
         """Hear the account until cancelled."""
         async for event in self._gateway.account_events():
+            self.is_lost = isinstance(event, StreamLost)
             match event:
                 case OrderReport():
                     self._listener.on_order_report(event)

@@ -7,12 +7,17 @@ from market_maker.config_sections import CircuitBreakerSettings
 from market_maker.domain import NS_PER_S
 
 _FIRST_PAUSE_S: Final = 2.0
-_LONGEST_PAUSE_S: Final = 32.0
+# Quoting is to come back within ten seconds of the last refusal.
+_LONGEST_PAUSE_S: Final = 8.0
 _FORGOTTEN_S: Final = 60.0
+_TRIAL_S: Final = 10.0
 
 
 class CircuitBreaker:
-    """Counts failures within a window. It opens at a number of them, and then forgets: the next try is free.
+    """Counts failures within a window. It opens at a number of them, and then forgets them.
+
+    After its pause comes a trial: a single new failure within ten seconds opens it again. So a pause can be
+    short, and an exchange that is still down gets a handful of orders for each, not a storm.
 
     Parameters
     ----------
@@ -29,6 +34,7 @@ class CircuitBreaker:
         self._max_failures = settings.breaker_max_failures
         self._window_ns = round(settings.breaker_window_s * NS_PER_S)
         self._failures_ns: deque[int] = deque()
+        self._trial_until_ns = 0
         self.last = ""
 
     def fail(self, now_ns: int, count: int = 1, why: str = "no answer") -> None:
@@ -41,10 +47,15 @@ class CircuitBreaker:
         """Whether there were too many failures; they count no more."""
         while self._failures_ns and self._failures_ns[0] < now_ns - self._window_ns:
             self._failures_ns.popleft()
-        if len(self._failures_ns) < self._max_failures:
+        if len(self._failures_ns) < (1 if now_ns < self._trial_until_ns else self._max_failures):
             return False
         self._failures_ns.clear()
         return True
+
+    def try_again(self, now_ns: int) -> None:
+        """Begin a trial: what failed before, or during the pause, was counted once and counts no more."""
+        self._failures_ns.clear()
+        self._trial_until_ns = now_ns + round(_TRIAL_S * NS_PER_S)
 
 
 class RateBackoff:

@@ -151,7 +151,7 @@ class CircuitBreakerSettings:
 
     breaker_max_failures: int = 5  # failures within the window that open the breaker
     breaker_window_s: float = 60.0  # window in which failures count
-    breaker_cooldown_s: float = 30.0  # pause before the next try
+    breaker_cooldown_s: float = 5.0  # pause before the next try
 
     def __post_init__(self) -> None:
         _require("breaker_max_failures", self.breaker_max_failures, 1, 1000)

@@ -101,6 +101,11 @@ class Metrics:
         self._rejects = self._counter("mm_rejects", "Orders that the exchange rejected", "reason")
         self._refusals = self._counter("mm_refusals", "Decisions that the risk manager refused", "reason")
         self._gaps = self._counter("mm_sequence_gaps", "Gaps in a stream's sequence")
+        self._unknown = Counter(
+            "mm_unknown_words",
+            "Undocumented words of the exchange, and frames left out",
+            registry=self.registry,
+        )
         self._decision = Histogram(
             "mm_decision_seconds",
             "Book frame to decision",
@@ -149,6 +154,10 @@ class Metrics:
     def sequence_gap(self, market: str) -> None:
         """Count a gap in a stream's sequence; an empty market stands for the account stream."""
         self._gaps.labels(market).inc()
+
+    def unknown_words(self, count: int) -> None:
+        """Count words of the exchange that nobody documented."""
+        self._unknown.inc(count)
 
     def decision(self, market: str, us: float) -> None:
         """Count the time of one decision, µs."""

@@ -78,6 +78,7 @@ class OrderManager(OrderRequests):
     ) -> None:
         super().__init__(gateway, clock, entropy, settings, observers)
         self._next_snapshot_ns = 0
+        self._deaf_until_ns = 0
         self._foreign: tuple[OrderReport, ...] = ()
 
     @property
@@ -180,6 +181,11 @@ class OrderManager(OrderRequests):
         remaining = await self._clear(self._strays, strays) if strays else []
         return Recovered(tuple(adopted), tuple(remaining), self._foreign)
 
+    def on_stream_resumed(self) -> None:
+        """Let the next reconcile look up whatever is pending: what became of it may have been missed."""
+        self._deaf_until_ns = self._clock.now_ns()
+        self._next_snapshot_ns = 0
+
     def _strays(self) -> list[TrackedOrder]:
         return [order for order in self.working() if order.slot is None]
 
@@ -196,7 +202,8 @@ class OrderManager(OrderRequests):
         patience_ns = round(self._settings.order_pending_timeout_s * NS_PER_S)
         if order.state == OrderState.LIVE:
             return order.slot is None or now_ns >= order.order.expire_ns + patience_ns
-        return order.state == OrderState.UNKNOWN or now_ns - order.since_ns >= patience_ns
+        was_missed = order.since_ns <= self._deaf_until_ns
+        return was_missed or order.state == OrderState.UNKNOWN or now_ns - order.since_ns >= patience_ns
 
     async def _look_up(self, order: TrackedOrder) -> None:
         interval_ns = round(self._settings.order_lookup_interval_s * NS_PER_S)

@@ -41,6 +41,10 @@ class OrderSettings:
     cancel_all_retry_s: float = 0.25  # between two rounds of cancelling and verifying
     order_tombstones_kept: int = 2000  # ended orders that are remembered
 
+    def owns(self, external_id: str) -> bool:
+        """Whether an id is one that this bot gives, in this run or an earlier one."""
+        return external_id.startswith(f"{self.order_id_prefix}-")
+
 
 @dataclass(slots=True)
 class OrderCounters:
@@ -105,7 +109,7 @@ class OrderRecords:
 
     def owns(self, external_id: str) -> bool:
         """Whether an id is one that this bot gives, in this run or an earlier one."""
-        return external_id.startswith(f"{self._settings.order_id_prefix}-")
+        return self._settings.owns(external_id)
 
     def slot_order(self, slot: SlotId) -> TrackedOrder | None:
         """The newest order of a slot that has not ended."""

@@ -60,7 +60,7 @@ async def compare_account(session: Session, orders: OrderManager, account: Accou
 
 async def _agree_in_the_end(session: Session, orders: OrderManager, account: AccountStream) -> bool:
     for attempt in range(_TRIES):
-        await account.refresh()
+        await session.answer(account.refresh())
         if positions_agree(session, account):
             return True
         if attempt == _TRIES // 2:
@@ -72,7 +72,7 @@ async def _agree_in_the_end(session: Session, orders: OrderManager, account: Acc
 async def _fetch_fills(session: Session, orders: OrderManager) -> None:
     """Take in what matched lately. What filled before the session is in the position that it started from."""
     since_ns = max(session.started_ns, session.clock.now_ns() - _LOOK_BACK_NS)
-    for report in await session.gateway.fills(since_ns):
+    for report in await session.answer(session.gateway.fills(since_ns)):
         orders.on_fill(report)
 
 
@@ -85,7 +85,7 @@ async def settle_books(session: Session, orders: OrderManager, account: AccountS
             await session.fetch_funding()
             if looks >= _TRIES // 2 and not positions_agree(session, account):
                 await _fetch_fills(session, orders)
-            await account.refresh()
+            await session.answer(account.refresh())
         except RateLimited as refusal:
             await asyncio.sleep(refusal.retry_after_s)
             continue

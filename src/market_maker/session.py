@@ -3,11 +3,12 @@
 The strategy runs the tasks; this is the state that they share, and whatever concerns all markets together.
 """
 
+import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from market_maker.account_stream import AccountStream
 from market_maker.circuit_breaker import RateBackoff
@@ -16,7 +17,7 @@ from market_maker.config import Config
 from market_maker.config_sections import SessionSettings
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
 from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, Portfolio
-from market_maker.gateway import FillReport, Gateway, VenueError
+from market_maker.gateway import FillReport, Gateway, OutcomeUnknown, VenueError
 from market_maker.instrument import Instrument
 from market_maker.ledger import Ledger, OpeningPosition
 from market_maker.market_desk import MarketDesk, warm_up
@@ -35,6 +36,7 @@ _NS_PER_US: Final = 1_000
 _EXACT_DIGITS: Final = 60
 _REMEMBERED_ORDERS: Final = 5_000
 Limits = tuple[int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Session:
         self._pace = RateBackoff()
         self._refusals: dict[SlotId, Reason] = {}
         self._limits_of: OrderedDict[str, Limits] = OrderedDict()
-        self._lost: set[str] = set()
+        self._patience_s = config.of(OrderSettings).order_request_timeout_s
         self._funding_due = True
         self._funding_since_ns = self.started_ns
 
@@ -177,9 +179,6 @@ class Session:
     def on_mid(self, desk: MarketDesk, now_ns: int) -> None:
         """Book the mid of a market's new book."""
         self.events[desk.name] += 1
-        if desk.name in self._lost:
-            self._lost.remove(desk.name)
-            self._note_resumed(desk.name, Reason.STREAM_LOST)
         self.ledger.on_mid(desk.name, desk.mid2_ticks, now_ns)
 
     def book_fill(self, desk: MarketDesk, report: FillReport) -> None:
@@ -209,13 +208,6 @@ class Session:
         self.journal.note("rejected", {"market": market, "reason": reason})
         self.metrics.reject(market, reason)
 
-    def note_stream_lost(self, desk: MarketDesk, why: str) -> None:
-        """Trust a market's book no more until its stream resumes."""
-        desk.book.lose_trust()
-        self._lost.add(desk.name)
-        self.journal.halt(desk.name, Reason.STREAM_LOST, why)
-        self.metrics.sequence_gap(desk.name)
-
     def show_metrics(self, orders: OrderManager) -> None:
         """Set the gauges to what is now."""
         for name, desk in self.desks.items():
@@ -239,7 +231,7 @@ class Session:
         if reason and reason != before:
             self.journal.halt("", reason, f"equity {self.ledger.equity()} USD")
         elif reason != before:
-            self._note_resumed("", before)
+            self.note_resumed("", before)
         return reason != before
 
     def halt_all(self, reason: Reason, detail: str) -> None:
@@ -255,10 +247,15 @@ class Session:
     def resume_all(self, reason: Reason) -> None:
         """Lift a reason in all markets."""
         for desk in self.desks.values():
-            if desk.halts.put(reason, in_force=False):
-                self._note_resumed(desk.name, reason)
+            self.resume(desk, reason)
 
-    def _note_resumed(self, market: str, reason: Reason) -> None:
+    def resume(self, desk: MarketDesk, reason: Reason) -> None:
+        """Lift a reason in one market."""
+        if desk.halts.put(reason, in_force=False):
+            self.note_resumed(desk.name, reason)
+
+    def note_resumed(self, market: str, reason: Reason) -> None:
+        """Journal that a reason not to quote has passed; an empty market stands for all."""
         self.journal.note("resume", {"market": market, "reason": reason.name})
 
     def must_wait(self, decision: Decision, refused: int) -> bool:
@@ -299,6 +296,21 @@ class Session:
         now_ns = self.clock.now_ns()
         return any(desk.is_deciding(now_ns) for desk in self.desks.values())
 
+    async def answer(self, request: Coroutine[Any, Any, T]) -> T:
+        """Wait for the reply to a request, but not for ever.
+
+        Raises
+        ------
+        OutcomeUnknown
+            If none came in time.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await request
+        except TimeoutError as error:
+            msg = f"expected a reply in {self._patience_s:g} s, had none"
+            raise OutcomeUnknown(msg) from error
+
     def expect_funding(self) -> None:
         """A funding rate was published: there may be a payment to fetch."""
         self._funding_due = True
@@ -310,7 +322,7 @@ class Session:
         self._funding_due = False
         asked_ns = self.clock.now_ns()
         try:
-            payments = await self.gateway.funding_payments(self._funding_since_ns)
+            payments = await self.answer(self.gateway.funding_payments(self._funding_since_ns))
         except VenueError:
             self._funding_due = True
             raise

@@ -6,37 +6,43 @@ latch, cancel, verify, say what is left.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from market_maker.account_stream import AccountStream
-from market_maker.circuit_breaker import CircuitBreaker
 from market_maker.clock import Clock, Entropy
-from market_maker.config_sections import CircuitBreakerSettings, SessionSettings
-from market_maker.domain import NS_PER_S, Action, BookUpdate, Decision, OrderState, Reason, SlotId, Trade
+from market_maker.domain import (
+    NS_PER_S,
+    Action,
+    BestQuote,
+    BookUpdate,
+    Decision,
+    OrderState,
+    Reason,
+    SlotId,
+    Trade,
+)
 from market_maker.gateway import (
-    CredentialsRefused,
     FillReport,
     FundingRate,
+    IndexPrice,
     MarketEvent,
     MarkPrice,
     OrderReport,
     StreamLost,
-    VenueError,
 )
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
 from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSettings
-from market_maker.reconciliation import compare_account, equity_at_their_marks, settle_books
+from market_maker.reconciliation import equity_at_their_marks, settle_books
 from market_maker.risk_manager import Approved
 from market_maker.session import Session, Surroundings, open_session
 from market_maker.shutdown import Stop, flatten_position, leave_nothing_open, reduce_position
-from market_maker.startup import DeadMansSwitch, recover_orders
+from market_maker.startup import check_in, recover_orders
+from market_maker.stream_watch import StreamWatch
+from market_maker.upkeep import Upkeep
 
-_TICK_S: Final = 0.25
-_KEEP_S: Final = 1.0
 _TIME_IS_UP: Final = "time is up"
 
 
@@ -77,12 +83,9 @@ class MarketMakerStrategy:
         self.account = AccountStream(session.gateway, self)
         self.stop = stop
         self._clock: Clock = session.clock
-        self._settings = config.of(SessionSettings)
-        breaker = config.of(CircuitBreakerSettings)
-        self._breaker, self._cooldown_s = CircuitBreaker(breaker), breaker.breaker_cooldown_s
-        self._switch = DeadMansSwitch(session)
+        self._streams = StreamWatch(session)
+        self._upkeep = Upkeep(session, self.orders, self.account, self._streams, self._refresh)
         self._wakes = {slot: asyncio.Event() for desk in session.desks.values() for slot in desk.slots}
-        self._compare_now = asyncio.Event()
         self.books_agree = False
         self.equity_at_end = session.start_equity
 
@@ -127,10 +130,11 @@ class MarketMakerStrategy:
         levels: list[asyncio.Future[None]] = []
         try:
             await recover_orders(session, self.orders)
-            await self.account.refresh()
-            await self._switch.feed()
+            await session.answer(self.account.refresh())
+            await self._upkeep.switch.feed()
             if not self.stop.asked.is_set():
-                levels = [asyncio.ensure_future(task) for task in self._quoting_tasks()]
+                quoting = [*(self._level_task(slot) for slot in self._wakes), *self._upkeep.tasks()]
+                levels = [asyncio.ensure_future(task) for task in quoting]
                 await self._until_the_end([*feeds, *levels], seconds)
                 session.end_quoting()
                 await reduce_position(session, self.orders, self.account, self.stop.hurried)
@@ -153,7 +157,7 @@ class MarketMakerStrategy:
                 hurried = self.stop.hurried
                 remaining = await flatten_position(session, self.orders, self.account, hurried, remaining)
             if not remaining:
-                await self._switch.disarm()
+                await self._upkeep.switch.disarm()
             # Last, so that nothing passes at the exchange between this look and whoever compares.
             self.books_agree = await settle_books(session, self.orders, self.account)
             self.equity_at_end = equity_at_their_marks(session, self.account)
@@ -161,14 +165,6 @@ class MarketMakerStrategy:
             await _end(feeds)
             session.ledger.close(self._clock.now_ns())
         return remaining
-
-    def _quoting_tasks(self) -> Iterator[Coroutine[None, None, None]]:
-        for slot in self._wakes:
-            yield self._level_task(slot)
-        yield self._timer_task()
-        yield self._keeper_task()
-        yield self._position_refresh_task()
-        yield self._circuit_breaker_task()
 
     async def _until_the_end(self, tasks: list[asyncio.Future[None]], seconds: float | None) -> None:
         """Wait for the time, the wish to stop, or the first task that fails; its error is raised."""
@@ -190,26 +186,38 @@ class MarketMakerStrategy:
         """Hear one market and wake its levels."""
         async for event in self.session.gateway.market_events(desk.name):
             now_ns = self._clock.now_ns()
-            if isinstance(event, BookUpdate):
-                if desk.on_book(event, now_ns):
-                    self.session.on_mid(desk, now_ns)
+            if isinstance(event, BookUpdate | BestQuote):
+                self._on_prices(desk, event, now_ns)
             else:
                 self._on_other_event(desk, event, now_ns)
             self._wake(desk)
+
+    def _on_prices(self, desk: MarketDesk, event: BookUpdate | BestQuote, now_ns: int) -> None:
+        if isinstance(event, BookUpdate):
+            is_news = desk.on_book(event, now_ns)
+        else:
+            is_news = desk.on_best_quote(event, now_ns)
+        if is_news:
+            self.session.on_mid(desk, now_ns)
+        if desk.book.trusted:
+            self._streams.on_book(desk, event.venue_ns)
 
     def _on_other_event(self, desk: MarketDesk, event: MarketEvent, now_ns: int) -> None:
         match event:
             case Trade():
                 desk.on_trade(event, now_ns)
+                self._streams.on_trade(desk, event.venue_ns, now_ns)
             case MarkPrice():
                 desk.on_mark(event.price, now_ns)
                 self.session.ledger.on_mark(desk.name, event.price)
                 self.session.refresh_limits(self.orders, self.account)
+            case IndexPrice():
+                desk.on_frame(now_ns)
             case FundingRate():
                 desk.on_frame(now_ns)
                 self.session.expect_funding()
             case StreamLost():
-                self.session.note_stream_lost(desk, event.why)
+                self._streams.on_lost(desk, event.why)
 
     async def _level_task(self, slot: SlotId) -> None:
         """Decide about one slot whenever something moved, and carry the decision out."""
@@ -257,11 +265,6 @@ class MarketMakerStrategy:
         self.session.note_quotes(desk, self.orders)
         self._wake(desk)
 
-    def _halt_all(self, reason: Reason, why: str) -> None:
-        self.session.halt_all(reason, why)
-        for desk in self.session.desks.values():
-            self._wake(desk)
-
     def _wake(self, desk: MarketDesk) -> None:
         for slot in desk.slots:
             self._wakes[slot].set()
@@ -297,8 +300,7 @@ class MarketMakerStrategy:
 
     def on_account_lost(self, why: str) -> None:
         """Pull the quotes until the account has been looked up again."""
-        self._halt_all(Reason.STREAM_LOST, why)
-        self._compare_now.set()
+        self._upkeep.on_account_lost(why)
 
     def _on_fill(self, _slot: SlotId | None, report: FillReport) -> None:
         """Book a fill and tell everyone whom it concerns."""
@@ -317,7 +319,7 @@ class MarketMakerStrategy:
 
     def _on_rejected(self, slot: SlotId, reason: str) -> None:
         """Count what the exchange refused; post-only rejections are none of these."""
-        self._breaker.fail(self._clock.now_ns(), why=reason)
+        self._upkeep.on_rejected(reason)
         self.session.note_rejected(slot.market, reason)
 
     def _on_post_only_rejected(self, slot: SlotId) -> None:
@@ -327,70 +329,24 @@ class MarketMakerStrategy:
             self.session.note_rejected(slot.market, POST_ONLY_FAILED)
             desk.on_post_only(slot, self._clock.now_ns(), rejected=True)
 
-    async def _timer_task(self) -> None:
-        """Wake every level now and then: age, staleness and holds pass without an event."""
-        while True:
-            await asyncio.sleep(_TICK_S)
-            self.session.watch_rate(self.orders.counters.rate_limited)
-            for desk in self.session.desks.values():
-                self._refresh(desk)
-
-    async def _keeper_task(self) -> None:
-        """Every second: settle overdue orders, watch equity, feed the dead man's switch, fetch funding."""
-        while True:
-            await asyncio.sleep(_KEEP_S)
-            self.session.show_metrics(self.orders)
-            if self.session.watch_equity():
-                self.session.refresh_limits(self.orders, self.account)
-            try:
-                if self.session.may_ask(self.orders.counters.rate_limited):
-                    await self.orders.reconcile()
-                    await self.session.fetch_funding()
-                if self.session.is_healthy():
-                    await self._switch.feed()
-            except CredentialsRefused:
-                raise
-            except VenueError as error:
-                self.session.journal.note("not_kept", {"why": str(error)})
-
-    async def _position_refresh_task(self) -> None:
-        """Compare our books with the exchange's now and then; at once after a loss, and until they agree."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.position_refresh_s):
-                    await self._compare_now.wait()
-            self._compare_now.clear()
-            may_ask = self.session.may_ask(self.orders.counters.rate_limited)
-            if not (may_ask and await compare_account(self.session, self.orders, self.account)):
-                self._compare_now.set()
-                await asyncio.sleep(_KEEP_S)
-            elif not self._compare_now.is_set():
-                self.session.resume_all(Reason.DESYNCHRONISED)
-                self.session.resume_all(Reason.STREAM_LOST)
-
-    async def _circuit_breaker_task(self) -> None:
-        """Halt after repeated failures, and try again after the cooldown."""
-        unknown = 0
-        while True:
-            await asyncio.sleep(_TICK_S)
-            # A request that nobody answered is a failure of the exchange too.
-            self._breaker.fail(self._clock.now_ns(), self.orders.counters.unknown - unknown)
-            unknown = self.orders.counters.unknown
-            if self._breaker.opens(self._clock.now_ns()):
-                self._halt_all(Reason.CIRCUIT_BREAKER, f"repeated failures, the last: {self._breaker.last}")
-                await asyncio.sleep(self._cooldown_s)
-                self.session.resume_all(Reason.CIRCUIT_BREAKER)
-
 
 async def _opened(surroundings: Surroundings, stop: Stop) -> Session | None:
     """Open a session; None where the wish to stop came first."""
-    opening = asyncio.ensure_future(open_session(surroundings))
+    opening = asyncio.ensure_future(_open(surroundings))
     asked = asyncio.ensure_future(stop.asked.wait())
     try:
         await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
         return None if stop.asked.is_set() else opening.result()
     finally:
         await _end([opening, asked])
+
+
+async def _open(surroundings: Surroundings) -> Session:
+    changed = await check_in(surroundings)
+    session = await open_session(surroundings)
+    if changed:
+        session.journal.note("leverage_set", {name: str(value) for name, value in changed.items()})
+    return session
 
 
 async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:

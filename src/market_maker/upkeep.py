@@ -1,0 +1,175 @@
+"""What is looked after while quoting, beside the quoting: the time that passes, the account, failures.
+
+Each concern is a task of its own, so that a request that hangs holds up nothing else, least of all the dead
+man's switch. A failure of the exchange never ends one of them; only refused credentials do.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from market_maker.account_stream import AccountStream
+from market_maker.circuit_breaker import CircuitBreaker
+from market_maker.config_sections import CircuitBreakerSettings, SessionSettings
+from market_maker.domain import Reason
+from market_maker.gateway import CredentialsRefused, VenueError
+from market_maker.market_desk import MarketDesk
+from market_maker.order_manager import OrderManager
+from market_maker.reconciliation import compare_account
+from market_maker.session import Session
+from market_maker.startup import DeadMansSwitch
+from market_maker.stream_watch import StreamWatch
+
+_TICK_S: Final = 0.25
+_KEEP_S: Final = 1.0
+
+
+class Upkeep:
+    """The tasks of a session that are no market's and no level's.
+
+    Parameters
+    ----------
+    streams : StreamWatch
+        What is known of the streams.
+    refresh : callable
+        Writes what is known of a market's orders where decisions read it, and wakes its levels.
+
+    Attributes
+    ----------
+    switch : DeadMansSwitch
+        Fed here, by a healthy quoting loop alone.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        orders: OrderManager,
+        account: AccountStream,
+        streams: StreamWatch,
+        refresh: Callable[[MarketDesk], None],
+    ) -> None:
+        self.switch = DeadMansSwitch(session)
+        self._session = session
+        self._orders = orders
+        self._account = account
+        self._streams = streams
+        self._refresh = refresh
+        breaker = session.config.of(CircuitBreakerSettings)
+        self._breaker, self._cooldown_s = CircuitBreaker(breaker), breaker.breaker_cooldown_s
+        self._compare_every_s = session.config.of(SessionSettings).position_refresh_s
+        self._compare_now = asyncio.Event()
+        self._was_lost = False
+
+    def tasks(self) -> Iterator[Coroutine[None, None, None]]:
+        """Everything that is to run while quoting."""
+        yield self._timer_task()
+        yield self._keeper_task()
+        yield self._switch_task()
+        yield self._comparing_task()
+        yield self._breaker_task()
+
+    def on_rejected(self, reason: str) -> None:
+        """Count what the exchange refused; post-only rejections are none of these."""
+        self._breaker.fail(self._session.clock.now_ns(), why=reason)
+
+    def on_account_lost(self, why: str) -> None:
+        """Pull the quotes until the stream is back and the account was compared."""
+        self._was_lost = True
+        self._halt_all(Reason.STREAM_LOST, why)
+        self._compare_now.set()
+
+    def _halt_all(self, reason: Reason, why: str) -> None:
+        self._session.halt_all(reason, why)
+        for desk in self._session.desks.values():
+            self._refresh(desk)
+
+    def _may_ask(self) -> bool:
+        return self._session.may_ask(self._orders.counters.rate_limited)
+
+    async def _timer_task(self) -> None:
+        """Wake every level now and then: age, staleness and holds pass without an event."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._streams.check(self._session.clock.now_ns())
+            self._session.watch_rate(self._orders.counters.rate_limited)
+            for desk in self._session.desks.values():
+                self._refresh(desk)
+
+    async def _keeper_task(self) -> None:
+        """Every second: settle overdue orders, watch equity, fetch funding, show what is."""
+        session = self._session
+        while True:
+            await asyncio.sleep(_KEEP_S)
+            session.show_metrics(self._orders)
+            self._streams.count_unknown(session.gateway.unknown)
+            if session.watch_equity():
+                session.refresh_limits(self._orders, self._account)
+            if self._may_ask():
+                await self._orders.reconcile()
+                await self._try(session.fetch_funding(), "not_kept")
+
+    async def _switch_task(self) -> None:
+        """Feed the dead man's switch, while the loop that it guards is healthy."""
+        while True:
+            await asyncio.sleep(_KEEP_S)
+            if self._session.is_healthy():
+                await self._try(self.switch.feed(), "not_fed")
+
+    async def _try(self, request: Coroutine[Any, Any, None], failed: str) -> bool:
+        """Whether a request that is repeated anyway was answered; if not, it is in the journal."""
+        try:
+            await self._session.answer(request)
+        except CredentialsRefused:
+            raise
+        except VenueError as error:
+            self._session.journal.note(failed, {"why": str(error)})
+            return False
+        return True
+
+    async def _comparing_task(self) -> None:
+        """Compare our books with the exchange's now and then; at once after a loss, and until they agree."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._compare_every_s):
+                    await self._compare_now.wait()
+            self._compare_now.clear()
+            # Until the stream is back nobody would hear of the next fill, however well the books agree.
+            if self._account.is_lost or not await self._agree():
+                self._compare_now.set()
+                await asyncio.sleep(_TICK_S if self._account.is_lost else _KEEP_S)
+            elif not self._compare_now.is_set():
+                self._session.resume_all(Reason.DESYNCHRONISED)
+                self._session.resume_all(Reason.STREAM_LOST)
+
+    async def _agree(self) -> bool:
+        if not self._may_ask():
+            return False
+        if self._was_lost:
+            self._was_lost = False
+            self._orders.on_stream_resumed()
+            await self._orders.reconcile()
+        return await compare_account(self._session, self._orders, self._account)
+
+    async def _breaker_task(self) -> None:
+        """Halt after repeated failures; after the cooldown try again, once the exchange answers a look-up."""
+        session, counters, unknown = self._session, self._orders.counters, 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            # A request that nobody answered is a failure of the exchange too.
+            self._breaker.fail(session.clock.now_ns(), counters.unknown - unknown)
+            unknown = counters.unknown
+            if not self._breaker.opens(session.clock.now_ns()):
+                continue
+            self._halt_all(Reason.CIRCUIT_BREAKER, f"repeated failures, the last: {self._breaker.last}")
+            await asyncio.sleep(self._cooldown_s)
+            await self._until_it_answers()
+            unknown = counters.unknown
+            self._breaker.try_again(session.clock.now_ns())
+            session.resume_all(Reason.CIRCUIT_BREAKER)
+
+    async def _until_it_answers(self) -> None:
+        answers = False
+        while not answers:
+            answers = self._may_ask() and await self._try(self._account.refresh(), "not_back")
+            await asyncio.sleep(0.0 if answers else _KEEP_S)
