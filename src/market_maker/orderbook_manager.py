@@ -87,11 +87,12 @@ class _BookSide:
         self._top_stands = False
 
     def replace(self, levels: list[tuple[int, int]]) -> None:
-        sign = self._sign
         # A price listed twice has its last size, as in a delta.
-        sizes = {sign * ticks: lots for ticks, lots in levels}
-        self._lots = {key: lots for key, lots in sizes.items() if lots > 0}
-        self._keys = sorted(self._lots)
+        sizes = dict(levels) if self._sign > 0 else {-ticks: lots for ticks, lots in levels}
+        if min(sizes.values(), default=1) <= 0:
+            sizes = {key: lots for key, lots in sizes.items() if lots > 0}
+        self._lots = sizes
+        self._keys = sorted(sizes)
         self._echoes.clear()
         self._top_stands = False
 

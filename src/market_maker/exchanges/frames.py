@@ -1,9 +1,8 @@
 """Decoders of Extended's stream frames: bytes in, integers of the vocabulary out.
 
-Book frames are the hot path. Their numbers are read as floats and divided by the tick or step: below 1e9
-units the quotient is within 4e-7 of the whole number it stands for, so a check to 1e-6 finds whatever lies
-off the grid. Where the check fails, or the number is larger, the frame is decoded once more in Decimal,
-which decides exactly. Levels are keyed by ticks, because one price arrives as "84050" and "84050.000000".
+Book frames are the hot path: their levels are read as floats, few by `levels.py`, many by `level_scanner.py`,
+and once more in Decimal where that can not tell. Levels are keyed by ticks, because one price arrives as
+"84050" and "84050.000000".
 """
 
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from market_maker.domain import NS_PER_MS, BookUpdate, Trade
+from market_maker.exchanges.level_scanner import scan_levels
+from market_maker.exchanges.levels import ExactLevel, Level, exact_levels, fast_levels
 from market_maker.exchanges.wire import (
     CorruptFrame,
     Unknown,
@@ -36,23 +37,14 @@ from market_maker.exchanges.wire import (
 from market_maker.gateway import AccountEvent, FundingRate, MarkPrice
 from market_maker.instrument import Instrument
 
-_GRID_TOLERANCE: Final = 1e-6
-_FAST_LIMIT: Final = 1e9
-
-Levels = list[tuple[int, int]]
-
-
-class _Level(msgspec.Struct, gc=False):
-    p: float
-    q: float
-    c: float = -1.0
+_WHOLE_BOOK_BYTES: Final = 2_000
 
 
 class _Book(msgspec.Struct, gc=False):
     t: str
     m: str
-    b: list[_Level] = []
-    a: list[_Level] = []
+    b: list[Level] = []
+    a: list[Level] = []
 
 
 class _BookFrame(msgspec.Struct, gc=False):
@@ -61,15 +53,22 @@ class _BookFrame(msgspec.Struct, gc=False):
     seq: int
 
 
-class _ExactLevel(msgspec.Struct, gc=False):
-    p: Decimal
-    q: Decimal
-    c: Decimal | None = None
+class _WholeBook(msgspec.Struct, gc=False):
+    t: str
+    m: str
+    b: msgspec.Raw = msgspec.Raw(b"[]")
+    a: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _WholeBookFrame(msgspec.Struct, gc=False):
+    data: _WholeBook
+    ts: int
+    seq: int
 
 
 class _ExactBook(msgspec.Struct, gc=False):
-    b: list[_ExactLevel] = []
-    a: list[_ExactLevel] = []
+    b: list[ExactLevel] = []
+    a: list[ExactLevel] = []
 
 
 class _ExactBookFrame(msgspec.Struct, gc=False):
@@ -130,6 +129,7 @@ class _AccountWire(msgspec.Struct):
 
 
 _read_book = frame_reader(_BookFrame, "a book frame")
+_read_whole_book = frame_reader(_WholeBookFrame, "a book frame")
 _read_exact_book = frame_reader(_ExactBookFrame, "a book frame")
 _read_trades = frame_reader(_TradesFrame, "a trades frame")
 _read_mark = frame_reader(_MarkFrame, "a mark price frame")
@@ -151,44 +151,40 @@ def decode_book(frame: bytes, instrument: Instrument, recv_ns: int) -> BookUpdat
     CorruptFrame
         If the frame is not JSON of this shape, is of another market, or a number is off the grid or negative.
     """
+    if len(frame) >= _WHOLE_BOOK_BYTES:
+        update = _decode_whole_book(frame, instrument, recv_ns)
+        if update is not None:
+            return update
     wire = _read_book(frame)
     data = wire.data
-    is_snapshot = data.t == "SNAPSHOT"
-    if data.m != instrument.name or not (is_snapshot or data.t == "DELTA"):
-        raise corrupt(f"SNAPSHOT or DELTA of {instrument.name}", f"{data.t} of {data.m}")
+    is_snapshot = _is_snapshot(data.t, data.m, instrument)
     tick, step = float(instrument.tick), float(instrument.step)
-    bids = _fast_levels(data.b, tick, step, is_snapshot=is_snapshot)
-    asks = _fast_levels(data.a, tick, step, is_snapshot=is_snapshot)
+    bids = fast_levels(data.b, tick, step, is_snapshot=is_snapshot)
+    asks = fast_levels(data.a, tick, step, is_snapshot=is_snapshot)
     if bids is None or asks is None:
         exact = _read_exact_book(frame).data
-        bids = _exact_levels(exact.b, instrument, is_snapshot=is_snapshot)
-        asks = _exact_levels(exact.a, instrument, is_snapshot=is_snapshot)
+        bids = exact_levels(exact.b, instrument, is_snapshot=is_snapshot)
+        asks = exact_levels(exact.a, instrument, is_snapshot=is_snapshot)
     return BookUpdate(data.m, is_snapshot, bids, asks, wire.seq, wire.ts * NS_PER_MS, recv_ns)
 
 
-def _fast_levels(levels: list[_Level], tick: float, step: float, *, is_snapshot: bool) -> Levels | None:
-    found: Levels = []
-    for level in levels:
-        price = level.p / tick
-        size = (level.q if is_snapshot else level.c) / step
-        # Also false for NaN, which must not reach round().
-        if not (0.5 < price < _FAST_LIMIT and -0.5 < size < _FAST_LIMIT):
-            return None
-        ticks, lots = round(price), round(size)
-        if abs(price - ticks) > _GRID_TOLERANCE or abs(size - lots) > _GRID_TOLERANCE:
-            return None
-        found.append((ticks, lots))
-    return found
+def _decode_whole_book(frame: bytes, instrument: Instrument, recv_ns: int) -> BookUpdate | None:
+    """Many levels at once, or None where something in them takes the other way."""
+    wire = _read_whole_book(frame)
+    data = wire.data
+    is_snapshot = _is_snapshot(data.t, data.m, instrument)
+    tick, step = float(instrument.tick), float(instrument.step)
+    bids = scan_levels(data.b, tick, step, is_snapshot=is_snapshot)
+    asks = scan_levels(data.a, tick, step, is_snapshot=is_snapshot)
+    if bids is None or asks is None:
+        return None
+    return BookUpdate(data.m, is_snapshot, bids, asks, wire.seq, wire.ts * NS_PER_MS, recv_ns)
 
 
-def _exact_levels(levels: list[_ExactLevel], instrument: Instrument, *, is_snapshot: bool) -> Levels:
-    found: Levels = []
-    for level in levels:
-        size = level.q if is_snapshot else level.c
-        if size is None:
-            raise corrupt(f"absolute size `c` in a delta of {instrument.name}", f"none at {level.p}")
-        found.append((ticks_of(instrument, level.p), lots_of(instrument, size)))
-    return found
+def _is_snapshot(kind: str, market: str, instrument: Instrument) -> bool:
+    if market != instrument.name or kind not in ("SNAPSHOT", "DELTA"):
+        raise corrupt(f"SNAPSHOT or DELTA of {instrument.name}", f"{kind} of {market}")
+    return kind == "SNAPSHOT"
 
 
 def decode_trades(frame: bytes, instrument: Instrument, recv_ns: int) -> list[Trade]:
