@@ -7,13 +7,14 @@ from decimal import Decimal
 import pytest
 from inside import BTC, START_NS, Inside, in_virtual_time, rules
 
-from market_maker.domain import NS_PER_S, BookUpdate, NewOrder, OrderState, Side, Trade
+from market_maker.domain import NS_PER_S, BestQuote, BookUpdate, NewOrder, OrderState, Side, Trade
 from market_maker.emulator.rules import Mode
 from market_maker.exchanges.in_process import InProcessGateway
 from market_maker.gateway import (
     BalanceReport,
     FillReport,
     FundingRate,
+    IndexPrice,
     MarketNotFound,
     MarkPrice,
     OrderRefused,
@@ -259,7 +260,7 @@ def test_the_market_stream_starts_with_a_snapshot_and_goes_on_in_turn():
     assert [book.is_snapshot for book in books[:3]] == [True, False, False]
     assert [book.seq for book in books] == list(range(1, len(books) + 1))
     kinds = {type(event) for event in events}
-    assert kinds == {BookUpdate, Trade, MarkPrice, FundingRate}
+    assert kinds == {BookUpdate, BestQuote, Trade, MarkPrice, IndexPrice, FundingRate}
 
 
 def test_a_corrupt_book_frame_is_a_lost_stream_that_resumes_with_a_snapshot():

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from market_maker.domain import BookUpdate, NewOrder
+from market_maker.domain import NewOrder
 from market_maker.emulator.driver import ExchangeClosed, ExchangeDriver, Frames
 from market_maker.emulator.requests import (
     CancelRequest,
@@ -20,7 +20,7 @@ from market_maker.emulator.requests import (
     Request,
     TimeInForce,
 )
-from market_maker.emulator.streams import ACCOUNT, Reply, Topic
+from market_maker.emulator.streams import ACCOUNT, PUBLIC_KINDS, Reply, Topic
 from market_maker.exchanges import replies
 from market_maker.exchanges.envelope import venue_error
 from market_maker.exchanges.frames import (
@@ -30,6 +30,7 @@ from market_maker.exchanges.frames import (
     decode_mark,
     decode_trades,
 )
+from market_maker.exchanges.quotes import decode_bbo, decode_index
 from market_maker.exchanges.wire import CorruptFrame, Unknown, check_turn
 from market_maker.gateway import (
     Accepted,
@@ -53,8 +54,25 @@ _HTTP_OK: Final = 200
 _LONGEST_REPLY_S: Final = 5.0
 _RESUBSCRIBE_S: Final = 0.1  # pause before a new try where the last one told nothing
 _CLOSED_BY_EXCHANGE: Final = "the exchange closed the stream"
-_KINDS: Final = ("book", "trades", "mark", "funding")
+_DECODE_PRICE: Final[dict[str, Callable[[bytes, Instrument], MarketEvent]]] = {
+    "mark": decode_mark,
+    "index": decode_index,
+    "funding": decode_funding,
+}
 T = TypeVar("T")
+
+
+class _Turns:
+    """Counts the frames of a stream whose every frame matters."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self.heard = 0
+
+    def check(self, seq: int) -> None:
+        """Take a frame in; `CorruptFrame` where it is not the next."""
+        check_turn(self._stream, seq, self.heard + 1)
+        self.heard = seq
 
 
 class InProcessGateway:
@@ -183,14 +201,11 @@ class InProcessGateway:
         instrument = self._instrument(market)
         while True:
             queue: Frames = asyncio.Queue()
-            streams = [self._driver.open_stream(Topic(kind, market), queue) for kind in _KINDS]
-            expected = 1
+            streams = [self._driver.open_stream(Topic(kind, market), queue) for kind in PUBLIC_KINDS]
+            turns = _Turns("book")
             try:
                 while (item := await queue.get()) is not None:
-                    for event in self._market_event(instrument, *item):
-                        if isinstance(event, BookUpdate):
-                            check_turn("book", event.seq, expected)
-                            expected += 1
+                    for event in self._market_event(instrument, turns, *item):
                         yield event
                 why = _CLOSED_BY_EXCHANGE
             except CorruptFrame as error:
@@ -201,28 +216,31 @@ class InProcessGateway:
             if self._has_ended():
                 return
             yield StreamLost(market, why)
-            if expected == 1:
+            if turns.heard == 0:
                 await asyncio.sleep(_RESUBSCRIBE_S)
 
-    def _market_event(self, instrument: Instrument, kind: str, frame: bytes) -> Sequence[MarketEvent]:
+    def _market_event(
+        self, instrument: Instrument, turns: "_Turns", kind: str, frame: bytes
+    ) -> Sequence[MarketEvent]:
         if kind == "book":
-            return (decode_book(frame, instrument, self._now_ns()),)
+            update = decode_book(frame, instrument, self._now_ns())
+            turns.check(update.seq)
+            return (update,)
+        if kind == "bbo":
+            return (decode_bbo(frame, instrument, self._now_ns()),)
         if kind == "trades":
             return decode_trades(frame, instrument, self._now_ns())
-        if kind == "mark":
-            return (decode_mark(frame, instrument),)
-        return (decode_funding(frame, instrument),)
+        return (_DECODE_PRICE[kind](frame, instrument),)
 
     async def account_events(self) -> AsyncIterator[AccountEvent]:
         """Orders, fills, positions and balance of the account; what breaks the stream resubscribes."""
         while True:
             stream = self._driver.open_stream(Topic(ACCOUNT, account_id=self._account_id))
-            expected = 1
+            turns = _Turns("account")
             try:
                 while (item := await stream.queue.get()) is not None:
                     frame = decode_account(item[1], self._instruments, self._now_ns())
-                    check_turn("account", frame.seq, expected)
-                    expected += 1
+                    turns.check(frame.seq)
                     self.unknown.update(frame.unknown)
                     for event in frame.events:
                         yield event
@@ -234,7 +252,7 @@ class InProcessGateway:
             if self._driver.is_closed and self._has_ended():
                 return
             yield StreamLost("", why)
-            if expected == 1:
+            if turns.heard == 0:
                 await asyncio.sleep(_RESUBSCRIBE_S)
 
     def _has_ended(self) -> bool:
