@@ -4,16 +4,17 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from typing import Final
 
 from market_maker.account_stream import AccountStream
 from market_maker.config_sections import ForeignOrders, SessionSettings, StopAction
-from market_maker.domain import NS_PER_S, Action, Decision, Reason, Side, SlotId
+from market_maker.domain import NS_PER_S, Action, Book, Decision, Reason, Side, SlotId
 from market_maker.gateway import VenueError
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
 from market_maker.order_table import TrackedOrder
-from market_maker.risk_manager import Approved, OrderStyle
+from market_maker.risk_manager import Approved, OrderStyle, RiskSettings
 from market_maker.session import Session
 
 _STEP_S: Final = 0.25
@@ -21,6 +22,8 @@ _STEP_S: Final = 0.25
 _RATE_WINDOW_NS: Final = 60 * NS_PER_S
 # How far through the best price: what the exchange's own interface uses for market orders.
 _AGGRESSION: Final = 0.0075
+# How long the book of a position may take to come.
+_BOOKS_NS: Final = 10 * NS_PER_S
 # How long reducing orders rest after a refusal, at first and at most.
 _FIRST_REST_NS: Final = NS_PER_S // 2
 _LONGEST_REST_NS: Final = 8 * NS_PER_S
@@ -101,6 +104,16 @@ async def _step(hurried: asyncio.Event) -> None:
             await hurried.wait()
 
 
+async def books_for_positions(session: Session, hurried: asyncio.Event) -> None:
+    """Wait until every market with a position has a book and a mark, or the time for it is over."""
+    deadline_ns = session.clock.now_ns() + _BOOKS_NS
+    while session.clock.now_ns() < deadline_ns and not hurried.is_set():
+        held = [desk for name, desk in session.desks.items() if session.ledger.position_lots(name)]
+        if all(desk.book.book is not None and desk.mark is not None for desk in held):
+            return
+        await _step(hurried)
+
+
 async def flatten_position(
     session: Session,
     orders: OrderManager,
@@ -165,11 +178,36 @@ async def _reduce(
     side = Side.SELL if lots > 0 else Side.BUY
     price_ticks = book.ask_ticks if side == Side.SELL else book.bid_ticks
     if style == OrderStyle.IMMEDIATE_OR_CANCEL:
-        best = book.bid_ticks if side == Side.SELL else book.ask_ticks
-        price_ticks = max(1, round(best * (1 + side * _AGGRESSION)))
-    decision = Decision(Action.PLACE, Reason.STOPPING, price_ticks, abs(lots), reduce_only=True)
+        price_ticks = _through_the_book(session, desk, side, book)
+        lots = _slice(desk, abs(lots), book.bid_depth_lots if side == Side.SELL else book.ask_depth_lots)
+    most_lots = desk.instrument.lots_down(
+        desk.instrument.max_limit_order_value / desk.instrument.price(price_ticks)
+    )
+    decision = Decision(
+        Action.PLACE, Reason.STOPPING, price_ticks, min(abs(lots), most_lots), reduce_only=True
+    )
     slot = SlotId(desk.name, side, 0)
     portfolio = session.portfolio(orders, account)
     verdict = session.risk.approve(slot, decision, portfolio, session.clock.now_ns(), style)
     if isinstance(verdict, Approved):
         await orders.apply(slot, verdict)
+
+
+def _through_the_book(session: Session, desk: MarketDesk, side: Side, book: Book) -> int:
+    """Price that takes what is near the best one, and stays within the band around the mark."""
+    best = book.bid_ticks if side == Side.SELL else book.ask_ticks
+    ticks, rules = round(best * (1 + side * _AGGRESSION)), desk.instrument
+    if desk.mark is not None:
+        band = Decimal(repr(session.config.of(RiskSettings, desk.name).mark_price_band)) or Decimal(1)
+        if side == Side.SELL:
+            ticks = max(ticks, rules.ticks_up(desk.mark * (1 - min(band, rules.price_floor))))
+        else:
+            ticks = min(ticks, rules.ticks_down(desk.mark * (1 + min(band, rules.price_cap))))
+    return max(1, ticks)
+
+
+def _slice(desk: MarketDesk, lots: int, depth_lots: int) -> int:
+    """What to take at once: what is there near the best price, so that a thin book has time to refill."""
+    taken = min(lots, max(depth_lots, desk.instrument.min_lots))
+    # What would be left could not be sent on its own.
+    return lots if lots - taken < desk.instrument.min_lots else taken

@@ -38,12 +38,19 @@ from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSe
 from market_maker.reconciliation import equity_at_their_marks, settle_books
 from market_maker.risk_manager import Approved
 from market_maker.session import Session, Surroundings, open_session
-from market_maker.shutdown import Stop, flatten_position, leave_nothing_open, reduce_position
+from market_maker.shutdown import (
+    Stop,
+    books_for_positions,
+    flatten_position,
+    leave_nothing_open,
+    reduce_position,
+)
 from market_maker.startup import check_in, recover_orders
 from market_maker.stream_watch import StreamWatch
 from market_maker.upkeep import Upkeep
 
 _TIME_IS_UP: Final = "time is up"
+_NOT_QUOTED: Final = "closing only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ class MarketMakerStrategy:
         Parameters
         ----------
         seconds : float or None
-            How long to quote; None: until stopped.
+            How long to quote; None: until stopped. 0: not at all, a session that is nothing but its end.
         started : callable
             Told of the strategy as soon as it exists, for the live view.
 
@@ -128,22 +135,31 @@ class MarketMakerStrategy:
         feeds = [asyncio.ensure_future(self.account.run())]
         feeds += [asyncio.ensure_future(self._market_task(desk)) for desk in session.desks.values()]
         levels: list[asyncio.Future[None]] = []
+        began = False
         try:
             await recover_orders(session, self.orders)
             await session.answer(self.account.refresh())
             await self._upkeep.switch.feed()
-            if not self.stop.asked.is_set():
+            began = seconds == 0 or not self.stop.asked.is_set()
+            if seconds == 0:
+                self.stop.why = self.stop.why or _NOT_QUOTED
+                await books_for_positions(session, self.stop.hurried)
+            elif began:
                 quoting = [*(self._level_task(slot) for slot in self._wakes), *self._upkeep.tasks()]
                 levels = [asyncio.ensure_future(task) for task in quoting]
                 await self._until_the_end([*feeds, *levels], seconds)
                 session.end_quoting()
                 await reduce_position(session, self.orders, self.account, self.stop.hurried)
         finally:
-            remaining = await self._wind_up(feeds, levels)
+            remaining = await self._wind_up(feeds, levels, began=began)
         return remaining
 
     async def _wind_up(
-        self, feeds: Sequence[asyncio.Future[None]], levels: Sequence[asyncio.Future[None]]
+        self,
+        feeds: Sequence[asyncio.Future[None]],
+        levels: Sequence[asyncio.Future[None]],
+        *,
+        began: bool,
     ) -> tuple[str, ...]:
         """Latch, cancel, verify; then the position, the switch and the books. What may still be open."""
         session = self.session
@@ -152,8 +168,8 @@ class MarketMakerStrategy:
         try:
             await _end(levels)
             remaining = await leave_nothing_open(session, self.orders)
-            # A session that never quoted was refused, and has no business with the position.
-            if levels:
+            # A session that did not begin was refused, and has no business with the position.
+            if began:
                 hurried = self.stop.hurried
                 remaining = await flatten_position(session, self.orders, self.account, hurried, remaining)
             if not remaining:
