@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from market_maker.cli.host import Play, run_inside
+from market_maker.cli.inside import Play, run_inside
 from market_maker.config import load_config
 
 MARKETS: Final = ("BTC-USD", "ETH-USD", "WIF-USD")
@@ -42,7 +42,7 @@ def point(seconds: float) -> dict[str, Any]:
         config = load_config(
             overrides=(f"markets={','.join(MARKETS)}", f"journal_dir={folder}"), environ={}, env_file=None
         )
-        played = run_inside(config, Play(seconds, SCENARIO, SEED, speed=0.0), show=False)
+        played = run_inside(config, Play(seconds, SCENARIO, SEED, speed=0.0), show=False).played
         return {
             "market_seconds": seconds,
             "rss_mb": round(resident_mb(), 1),

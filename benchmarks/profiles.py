@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from market_maker.cli.host import Play, run_inside
+from market_maker.cli.inside import Play, run_inside
 from market_maker.config import load_config
 from market_maker.summary import RunSummary, as_dict
 
@@ -31,7 +31,7 @@ _SHOWN_SHARE = 0.001
 def _play(profile: str, markets: tuple[str, ...], play: Play) -> list[RunSummary]:
     with tempfile.TemporaryDirectory() as folder:
         overrides = [f"markets={','.join(markets)}", f"journal_dir={folder}"]
-        played = run_inside(load_config(overrides, profile=profile), play, show=False)
+        played = run_inside(load_config(overrides, profile=profile), play, show=False).played
     strategy = played.outcome.strategy
     if strategy is None or not strategy.books_agree or played.outcome.remaining:
         msg = f"expected books that agree and nothing open, was {played.outcome}"

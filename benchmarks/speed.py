@@ -12,7 +12,7 @@ import sys
 import tempfile
 from typing import Any, Final
 
-from market_maker.cli.host import Play, run_inside
+from market_maker.cli.inside import Play, run_inside
 from market_maker.clock import SystemClock
 from market_maker.config import Config, load_config
 from market_maker.domain import NS_PER_S
@@ -31,7 +31,7 @@ def _cpu_s() -> float:
 def _measure(config: Config, seconds: float) -> dict[str, Any]:
     perf_ns = SystemClock().perf_ns
     begun_ns, begun_cpu_s = perf_ns(), _cpu_s()
-    played = run_inside(config, Play(seconds, SCENARIO, SEED, speed=0.0), show=False)
+    played = run_inside(config, Play(seconds, SCENARIO, SEED, speed=0.0), show=False).played
     wall_s, cpu_s = (perf_ns() - begun_ns) / NS_PER_S, _cpu_s() - begun_cpu_s
     events = sum(run.events for run in played.runs)
     return {

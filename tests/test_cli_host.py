@@ -1,4 +1,4 @@
-"""Sessions from settings to summary, as the command line hosts them."""
+"""Sessions on the exchange inside, from settings to summary, as the command line hosts them."""
 
 import signal
 from decimal import Decimal
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from market_maker.cli.host import VIRTUAL_START_NS, Play, markets_of, run_inside
+from market_maker.cli.host import AtEnd
+from market_maker.cli.inside import VIRTUAL_START_NS, Play, markets_of, run_inside
 from market_maker.config import load_config
 from market_maker.emulator.scenarios import UnknownMarket, UnknownScenario
 from market_maker.status import read_status
@@ -26,10 +27,15 @@ def _signals_as_before():
         signal.signal(number, handler)
 
 
-def play(tmp_path, *settings, markets="BTC-USD", name="j", **how):
-    config = load_config([f"markets={markets}", f"journal_dir={tmp_path / name}", *settings])
+def inside(tmp_path, *settings, markets="BTC-USD", name="j", **how):
+    given = ["network=emulator", f"markets={markets}", f"journal_dir={tmp_path / name}", *settings]
+    config = load_config(given)
     given = {"seconds": 5.0, "scenario": "flat", "seed": 1, "speed": 0.0}
     return run_inside(config, Play(**(given | how)), show=False)
+
+
+def play(tmp_path, *settings, **how):
+    return inside(tmp_path, *settings, **how).played
 
 
 def without_machine_time(summary: dict) -> dict:
@@ -37,13 +43,16 @@ def without_machine_time(summary: dict) -> dict:
 
 
 def test_a_play_ends_with_a_summary_for_each_market_and_equal_books(tmp_path):
-    played = play(tmp_path, markets="BTC-USD,ETH-USD", scenario="mixed", seconds=10.0)
+    ended = inside(tmp_path, markets="BTC-USD,ETH-USD", scenario="mixed", seconds=10.0)
+    played, exchange = ended.played, ended.exchange
     assert [run.market for run in played.runs] == ["BTC-USD", "ETH-USD"]
     assert played.outcome.remaining == ()
     strategy = played.outcome.strategy
     assert strategy.books_agree
-    assert strategy.equity_at_end == played.exchange.equity(played.account_id)
-    assert not played.exchange.account(played.account_id).open
+    assert strategy.equity_at_end == exchange.equity(ended.account_id)
+    assert played.at_end == AtEnd(strategy.equity_at_end, 0)
+    assert (played.network, played.account) == ("emulator", str(ended.account_id))
+    assert not exchange.account(ended.account_id).open
     assert all(run.open_orders_at_end == 0 for run in played.runs)
 
 
@@ -84,9 +93,9 @@ def test_a_pace_other_than_real_time_reaches_the_same_end(tmp_path):
 
 
 def test_the_deposit_and_the_time_of_funding_are_those_of_the_play(tmp_path):
-    played = play(tmp_path, deposit=Decimal(2_500), funding_every_s=2.0)
-    assert played.outcome.strategy.session.start_equity == 2_500
-    assert played.exchange.venue.markets["BTC-USD"].next_funding_ns - VIRTUAL_START_NS <= 8e9
+    ended = inside(tmp_path, deposit=Decimal(2_500), funding_every_s=2.0)
+    assert ended.played.outcome.strategy.session.start_equity == 2_500
+    assert ended.exchange.venue.markets["BTC-USD"].next_funding_ns - VIRTUAL_START_NS <= 8e9
 
 
 @pytest.mark.parametrize(
@@ -108,14 +117,14 @@ def test_a_journal_folder_that_can_not_be_made_is_an_os_error(tmp_path):
 
 
 def test_markets_of_a_scenario_are_those_wanted():
-    assert markets_of(Play(1.0, "flat", 1), ["BTC-USD"]) == ("BTC-USD",)
+    assert markets_of(None, ["BTC-USD"]) == ("BTC-USD",)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason="no recordings here")
 def test_a_recording_is_followed_and_the_books_are_equal(tmp_path):
     how = {"recording": DATA / "hyperliquid-2025-09-04" / "WLFI_book.parquet", "seconds": 30.0}
-    chosen = markets_of(Play(30.0, "", 1, recording=how["recording"]), [])
+    chosen = markets_of(how["recording"], [])
     played = play(tmp_path, markets=",".join(chosen), **how)
     assert played.outcome.strategy.books_agree
     assert played.outcome.remaining == ()

@@ -1,5 +1,6 @@
 """The status: written whole, read back, and shown with a reason for each quote that is missing."""
 
+import io
 import os
 
 import pytest
@@ -105,6 +106,15 @@ def test_the_view_has_the_quotes_and_the_reason_for_each_that_is_missing():
 
 def test_the_view_says_that_a_market_is_halted():
     assert "stream lost" in shown(status(halt="STREAM_LOST"))
+
+
+@pytest.mark.parametrize(("venue", "is_red"), [("mainnet", True), ("testnet", False), ("emulator", False)])
+def test_the_network_is_shown_and_real_money_in_red(venue, is_red):
+    console = Console(record=True, width=110, file=io.StringIO(), force_terminal=True)
+    console.print(status_view(status(venue=venue)))
+    head = console.export_text(styles=True).splitlines()[0]
+    assert venue in head
+    assert ("41m" in head) is is_red
 
 
 def test_a_process_that_is_there_runs_and_one_that_stopped_does_not():

@@ -8,12 +8,14 @@ from types import FrameType
 _INTERRUPTED = 130
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
     # Not an exception: raised in the middle of an import it would come out as any other. No session has
     # begun, so nothing is at stake; once one has, the event loop meets the signals (strategy.Stop).
     os.write(2, b"mm: stopped before it began; nothing was sent.\n")
     if "--json" in sys.argv:
-        os.write(1, b'{"runs":[],"account":{"open_orders":0}}\n')
+        # Nobody asked the exchange: what an earlier run left open there is not known.
+        account = f'{{"open_orders":null,"stopped_by":"{signal.Signals(number).name}"}}'
+        os.write(1, f'{{"runs":[],"account":{account}}}\n'.encode())
     os._exit(_INTERRUPTED)
 
 

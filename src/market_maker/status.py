@@ -115,6 +115,8 @@ def is_running(status: Status) -> bool:
 
 
 _REGIME_STYLE = {"CALM": "cyan", "NORMAL": "green", "ELEVATED": "yellow", "EXTREME": "bold red"}
+_MAINNET = "mainnet"
+_REAL_MONEY = "bold white on red"
 _TREND_MARK = {"BULLISH": "▲", "BEARISH": "▼", "NEUTRAL": "·"}
 
 
@@ -151,6 +153,10 @@ def status_view(status: Status, footer: str = "") -> Group:
             _quotes(market, "SELL"),
             f"{market.fills} fills\n{market.pnl_usd} $",
         )
-    head = Text(f"{status.state}  {status.venue}  profile {status.profile}  ", style="bold")
-    head.append(f"equity {status.equity_usd} $  PnL {status.pnl_usd} $", style="")
+    head = Text.assemble(
+        (f"{status.state}  ", "bold"),
+        (status.venue, _REAL_MONEY if status.venue == _MAINNET else "bold"),
+        (f"  profile {status.profile}  ", "bold"),
+        f"equity {status.equity_usd} $  PnL {status.pnl_usd} $",
+    )
     return Group(head, table, Text(footer, style="dim"))

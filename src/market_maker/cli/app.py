@@ -137,24 +137,28 @@ def note(message: str) -> None:
 
 def _known_errors() -> dict[type[Exception], ExitCode]:
     """Errors that a person can mend, and the exit code of each. Imported only once there is an error."""
+    from market_maker.cli.confirmation import NotConfirmed
     from market_maker.config import ConfigError
     from market_maker.emulator.scenarios import UnknownMarket, UnknownScenario
+    from market_maker.exchanges.endpoints import EndpointError
     from market_maker.gateway import VenueError
     from market_maker.instrument import InstrumentError
     from market_maker.public_markets import MarketChoiceError
     from market_maker.recordings.events import RecordingError
-    from market_maker.startup import ForeignOrdersFound
+    from market_maker.startup import StartRefused
     from market_maker.status import StatusError
     from market_maker.trade_journal import JournalCorrupt
 
     return {
         ConfigError: ExitCode.USAGE,
+        EndpointError: ExitCode.USAGE,
+        NotConfirmed: ExitCode.USAGE,
         UnknownScenario: ExitCode.USAGE,
         UnknownMarket: ExitCode.EXCHANGE,
         MarketChoiceError: ExitCode.USAGE,
         VenueError: ExitCode.EXCHANGE,
         InstrumentError: ExitCode.EXCHANGE,
-        ForeignOrdersFound: ExitCode.EXCHANGE,
+        StartRefused: ExitCode.EXCHANGE,
         RecordingError: ExitCode.DATA,
         StatusError: ExitCode.DATA,
         JournalCorrupt: ExitCode.DATA,

@@ -1,13 +1,19 @@
-"""`mm demo`: the market maker on the exchange inside, on a generated or a recorded market."""
+"""`mm demo`: the market maker on an emulated exchange, on a generated or a recorded market.
+
+In real time the exchange is a process of its own, reached over sockets as the real one is. At any other
+speed it is inside this process, and time is virtual.
+"""
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from market_maker.cli.app import (
     ConfigOption,
+    EnvFileOption,
+    ExitCode,
     JsonOption,
     ProfileOption,
     SetOption,
@@ -15,15 +21,24 @@ from market_maker.cli.app import (
     examples,
     load_settings,
 )
-from market_maker.cli.play import LONGEST_S, RICHEST_USD, play_and_report, speed_of
+from market_maker.cli.play import LONGEST_S, RICHEST_USD, is_shown, report, speed_of
 
-_MARKETS = "BTC-USD,ETH-USD,WIF-USD"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from market_maker.cli.inside import Play
+    from market_maker.config import Config
+
+_MARKETS: Final = ("BTC-USD", "ETH-USD", "WIF-USD")
+# Account 0 is for whoever else wants to trade on the emulator meanwhile.
+_ACCOUNT: Final = 1
 
 
 @app.command(
     epilog=examples(
         "mm demo",
         "mm demo --seconds 40 --scenario mixed --seed 1 --json",
+        "mm demo --fault silent_streams@10+20",
         "mm demo --seconds 3600 --speed max --scenario trend --profile legacy",
         "mm demo --recording FOLDER --market ETH-USD --seconds 600 --speed max",
     )
@@ -48,7 +63,8 @@ def demo(
         typer.Option("--market", "-m", help="Market to quote; may be repeated. [as set, else BTC, ETH, WIF]"),
     ] = None,
     speed: Annotated[
-        str, typer.Option(help="Market seconds in a second; 1 is real time, max as fast as it goes.")
+        str,
+        typer.Option(help="Market seconds in a second; 1 is real time over sockets, max as fast as it goes."),
     ] = "1",
     deposit: Annotated[
         float, typer.Option(min=1.0, max=RICHEST_USD, help="Money of the account, USD.")
@@ -57,13 +73,20 @@ def demo(
         float,
         typer.Option(min=1.0, max=LONGEST_S, help="Time between funding payments, s; 3600 on the exchange."),
     ] = 3600.0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE]@FROM+FOR", help="Let the exchange fail from a second on, so long."
+        ),
+    ] = None,
     profile: ProfileOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    env_file: EnvFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Quote on the exchange inside for a minute: no account, no network, nothing at stake."""
-    from market_maker.cli.host import Play, markets_of
+    """Quote on an emulated exchange for a minute: no account, no network, nothing at stake."""
+    from market_maker.cli.inside import Play, markets_of
     from market_maker.config import DEFAULT_ORIGIN
 
     play = Play(
@@ -75,10 +98,56 @@ def demo(
         offset_s=offset,
         deposit=Decimal(str(deposit)),
         funding_every_s=funding_every,
+        faults=fault or (),
     )
-    loaded = load_settings(config, settings, profile)
-    if market or loaded.origins["markets"] == DEFAULT_ORIGIN:
-        chosen = market or markets_of(play, _MARKETS.split(","))
-        overrides = [*(settings or ()), f"markets={','.join(chosen)}"]
-        loaded = load_settings(config, overrides, profile)
-    raise typer.Exit(play_and_report(loaded, play, as_json=as_json))
+    chosen = list(market or ())
+
+    def load(*more: str) -> "Config":
+        # Whatever network the settings name is for `mm run`: here nothing is ever at stake.
+        overrides = [*(settings or ()), "network=emulator", *more]
+        if chosen:
+            overrides.append(f"markets={','.join(chosen)}")
+        return load_settings(config, overrides, profile, env_file)
+
+    loaded = load()
+    if not chosen and loaded.origins["markets"] == DEFAULT_ORIGIN:
+        chosen += markets_of(recording, _MARKETS)
+    raise typer.Exit(_play(load, play, as_json=as_json))
+
+
+def _play(load: "Callable[..., Config]", play: "Play", *, as_json: bool) -> ExitCode:
+    show = is_shown(as_json=as_json)
+    if play.speed == 1.0:
+        return _play_over_sockets(load, play, show=show, as_json=as_json)
+    from market_maker.cli.inside import run_inside
+
+    return report(run_inside(load(), play, show=show).played, as_json=as_json)
+
+
+def _play_over_sockets(load: "Callable[..., Config]", play: "Play", *, show: bool, as_json: bool) -> ExitCode:
+    from market_maker.cli.child import emulator_process
+    from market_maker.config_sections import SessionSettings
+
+    markets = load().of(SessionSettings).markets
+    with emulator_process(_options(play, markets)) as emulator:
+        # While it starts, we do.
+        from market_maker.cli.connected import Visit, run_connected
+        from market_maker.market_desk import warm_up
+
+        warm_up()
+        config = load(f"emulator_url={emulator.wait_for_url()}")
+        played = run_connected(config, Visit(play.seconds, _ACCOUNT), show=show, emulator=emulator)
+        code = report(played, as_json=as_json)
+        if emulator.has_ended():
+            raise emulator.ended()
+    return code
+
+
+def _options(play: "Play", markets: tuple[str, ...]) -> list[str]:
+    """Options of `mm emulator` for a play."""
+    options = [f"--scenario={play.scenario}", f"--seed={play.seed}", f"--deposit={play.deposit}"]
+    options += [f"--funding-every={play.funding_every_s}"]
+    if play.recording is not None:
+        options += [f"--recording={play.recording}", f"--offset={play.offset_s}"]
+    options += [f"--market={market}" for market in markets]
+    return options + [f"--fault={fault}" for fault in play.faults]

@@ -1,185 +1,192 @@
-"""Runs a session on the exchange inside: which loop, which clock, which market, what is shown meanwhile.
+"""Hosts a session wherever it takes place: its journal, its metrics, what is shown, and one end for all.
 
-At speed 1 it lives in real time. At any other speed the event loop's time is virtual: it stands still while
-code runs, so the same seed takes the same steps however fast the machine is.
+Where that is (the exchange inside, in virtual time, or an exchange behind sockets) is the caller's: a `Seat`.
 """
 
-import asyncio
+import gc
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import uvloop
-
+from market_maker.cli.loop_watch import LoopWatch
 from market_maker.cli.view import SessionView
-from market_maker.clock import Clock, Entropy, LoopClock, SystemClock
+from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
 from market_maker.config_sections import MetricsSettings, SessionSettings
-from market_maker.domain import NS_PER_S
-from market_maker.emulator.exchange import Exchange
-from market_maker.emulator.flow import Flow
-from market_maker.emulator.recorded_flow import build_recorded_flows
-from market_maker.emulator.rules import ExchangeRules, MoneyRules
-from market_maker.emulator.scenarios import build_flows, instruments, market_names
-from market_maker.exchanges.in_process import InProcessGateway, InProcessVenue
-from market_maker.exchanges.replies import decode_markets
-from market_maker.exchanges.wire import Unknown
-from market_maker.faultsim.virtual_loop import VirtualTimeLoop
-from market_maker.gateway import VenueError
-from market_maker.instrument import Instrument
+from market_maker.gateway import Gateway, VenueError
 from market_maker.metrics import Metrics, start_http_server
-from market_maker.public_markets import Listing
-from market_maker.recordings.discovery import open_recording
+from market_maker.order_records import OrderSettings
 from market_maker.recordings.events import RecordingError
 from market_maker.session import Surroundings
 from market_maker.session_report import summary_of
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import RunSummary, as_dict
-from market_maker.trade_journal import InlineSink, JournalFiles, JournalSettings, ThreadSink, TradeJournal
+from market_maker.trade_journal import (
+    InlineSink,
+    JournalFiles,
+    JournalSettings,
+    Sink,
+    ThreadSink,
+    TradeJournal,
+)
 
-# 2026-01-05 00:00 UTC: virtual sessions begin there, so that a seed repeats to the byte.
-VIRTUAL_START_NS: Final = 1_767_571_200 * NS_PER_S
-_HOUR_S: Final = 3600.0
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+Began = Callable[[MarketMakerStrategy], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
-    """What is played on the exchange inside.
+class Seat:
+    """Where a session takes place.
 
     Parameters
     ----------
-    seconds : float or None
-        How long to quote; None: until stopped.
-    speed : float
-        Seconds of the market in a second; 1 is real time, 0 as fast as the machine goes.
-    recording : Path or None
-        Recorded market to follow instead of the generated scenario, from `offset_s` on.
-    funding_every_s : float
-        Time between two funding payments; 3600 on the exchange.
+    account : str
+        The account's id at the exchange.
+    watch : LoopWatch or None
+        Measures how long the event loop is held; None in virtual time, where nobody waits for it.
+    began : callable
+        Told of the strategy as soon as it exists.
     """
 
-    seconds: float | None
-    scenario: str
-    seed: int
-    speed: float = 1.0
-    recording: Path | None = None
-    offset_s: float = 0.0
-    deposit: Decimal = Decimal(10_000)
-    funding_every_s: float = _HOUR_S
+    gateway: Gateway
+    clock: Clock
+    entropy: Entropy
+    account: str
+    watch: LoopWatch | None = None
+    began: Began = lambda _strategy: None
+
+
+@dataclass(frozen=True, slots=True)
+class AtEnd:
+    """What the exchange says of the account at the end; `why_not` where it could not be asked."""
+
+    equity: Decimal | None = None
+    open_orders: int | None = None
+    why_not: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of it; `runs` is empty where it was stopped before it began.
+    """What came of a session; `runs` is empty where it was stopped before it began.
 
     `journal_failed` is why the journal is not whole, None if it is. `failure` is what ended it, if it began
-    and anything but the time or a wish to stop did.
+    and anything but the time or a wish to stop did. `unknown` counts the exchange's words that nobody
+    documented, `loop` says how long the event loop was held.
     """
 
     outcome: Outcome
     runs: list[RunSummary]
-    exchange: Exchange
-    account_id: int
+    network: str
+    account: str
+    at_end: AtEnd
     journal: Path
     journal_failed: str | None = None
     failure: Exception | None = None
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    loop: Mapping[str, object] | None = None
 
 
-def markets_of(play: Play, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Markets that a play has, where none is named: those of the recording, else those wanted."""
-    if play.recording is None:
-        return tuple(wanted)
-    return tuple(open_recording(play.recording).markets)
-
-
-def listings_inside(seed: int = 1) -> list[Listing]:
-    """Markets of the exchange inside as it lists them, after a minute of its life."""
-    names, end_ns = market_names(), VIRTUAL_START_NS + 60 * NS_PER_S
-    flows = build_flows("mixed", names, seed, VIRTUAL_START_NS)
-    rng = np.random.default_rng([seed, 1])
-    exchange = Exchange(instruments(names), flows, ExchangeRules(), rng, VIRTUAL_START_NS)
-    exchange.advance(end_ns)
-    return list(decode_markets(exchange.queries.instruments(), Unknown()).values())
-
-
-def run_inside(config: Config, play: Play, *, show: bool) -> Played:
-    """Run a session on the exchange inside.
+async def play_session(seat: Seat, config: Config, seconds: float | None, *, show: bool) -> Played:
+    """Run a session to its end, and close the gateway.
 
     Raises
     ------
-    VenueError, RecordingError, UnknownScenario, UnknownMarket, OSError
+    VenueError, ForeignOrdersFound, OSError
         If it can not begin. What ends it later is in what is returned, beside the summary.
     """
-    real = play.speed == 1.0
-    factory: Callable[[], asyncio.AbstractEventLoop]
-    factory = uvloop.new_event_loop if real else lambda: VirtualTimeLoop(play.speed)
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_play(config, play, show=show))
+    try:
+        return await _played(seat, config, seconds, show=show)
+    finally:
+        await seat.gateway.close()
 
 
-def _markets(config: Config, play: Play, start_ns: int) -> tuple[list[Instrument], list[Flow]]:
-    wanted = config.of(SessionSettings).markets
-    if play.recording is None:
-        return instruments(wanted), build_flows(play.scenario, wanted, play.seed, start_ns)
-    return build_recorded_flows(
-        play.recording, wanted, start_ns, offset_s=play.offset_s, duration_s=play.seconds
+async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bool) -> Played:
+    settings, clock = config.of(JournalSettings), seat.clock
+    with ExitStack() as stack:
+        files = JournalFiles("mm", settings, clock)
+        journal = TradeJournal(_sink(seat, files, settings), clock)
+        view = SessionView(Path(settings.journal_dir), files.path, clock, seconds, live=show)
+        stack.callback(lambda: view.check_journal(journal.failed))
+        stack.callback(journal.close)
+        metrics, served = Metrics(), config.of(MetricsSettings)
+        if served.metrics_enabled:
+            stack.callback(start_http_server(metrics, served.metrics_port).close)
+        surroundings = Surroundings(seat.gateway, config, clock, seat.entropy, journal, metrics)
+        try:
+            outcome, failure = await _ended(surroundings, seat, seconds, view)
+            at_end = await look_at_end(seat.gateway, outcome, config.of(OrderSettings))
+            # The exchange inside stands still from here: its books are compared as they were looked at last.
+            await seat.gateway.close()
+            # What is left is to say how it went; that is not to be cut short.
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            runs = _runs(outcome, config)
+            journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
+            view.end()
+        finally:
+            await view.close()
+    return Played(
+        outcome,
+        runs,
+        config.of(SessionSettings).network.value,
+        seat.account,
+        at_end,
+        files.path,
+        journal.failed,
+        failure,
+        dict(seat.gateway.unknown),
+        seat.watch.figures() if seat.watch is not None else None,
     )
 
 
-async def _play(config: Config, play: Play, *, show: bool) -> Played:
-    real = play.speed == 1.0
-    clock: Clock = SystemClock() if real else LoopClock(asyncio.get_running_loop(), VIRTUAL_START_NS)
-    start_ns = clock.now_ns()
-    listed, flows = _markets(config, play, start_ns)
-    rules = ExchangeRules(money=MoneyRules(funding_speedup=_HOUR_S / play.funding_every_s))
-    exchange = Exchange(listed, flows, rules, np.random.default_rng([play.seed, 1]), start_ns)
-    account_id = exchange.add_account(play.deposit)
-    venue = InProcessVenue(exchange, clock)
-    settings = config.of(JournalSettings)
-    files = JournalFiles("mm", settings, clock)
-    journal = TradeJournal(ThreadSink(files, settings) if real else InlineSink(files), clock)
-    view = SessionView(Path(settings.journal_dir), files.path, clock, play.seconds, live=show)
-    metrics, served = Metrics(), config.of(MetricsSettings)
-    server = start_http_server(metrics, served.metrics_port) if served.metrics_enabled else None
-    venue.start()
-    try:
-        gateway = InProcessGateway(venue, account_id)
-        surroundings = Surroundings(gateway, config, clock, Entropy(play.seed), journal, metrics)
-        outcome, failure = await _ended(surroundings, play, view)
-        # The exchange stands still from here: its books are compared with ours as they were looked at last.
-        venue.close()
-        # What is left is to say how it went; that is not to be cut short.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        runs = _runs(outcome, config)
-        journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
-        view.end()
-    finally:
-        await view.close()
-        venue.close()
-        journal.close()
-        view.check_journal(journal.failed)
-        if server is not None:
-            server.close()
-    return Played(outcome, runs, exchange, account_id, files.path, journal.failed, failure)
+def _sink(seat: Seat, files: JournalFiles, settings: JournalSettings) -> Sink:
+    # A write to the disk may take a while; in virtual time it takes none, and its order is always the same.
+    return InlineSink(files) if seat.watch is None else ThreadSink(files, settings)
 
 
 async def _ended(
-    surroundings: Surroundings, play: Play, view: SessionView
+    surroundings: Surroundings, seat: Seat, seconds: float | None, view: SessionView
 ) -> tuple[Outcome, Exception | None]:
     """Run the strategy to its end; a failure after it began is kept for later, and summed up like any."""
+
+    def begin(strategy: MarketMakerStrategy) -> None:
+        view.begin(strategy)
+        seat.began(strategy)
+        if seat.watch is not None:
+            # What is there by now stays: no collection is to look through it while orders are open.
+            gc.collect()
+            gc.freeze()
+            seat.watch.begin()
+
     try:
-        return await MarketMakerStrategy.run(surroundings, play.seconds, view.begin), None
+        return await MarketMakerStrategy.run(surroundings, seconds, begin), None
     except (VenueError, RecordingError) as error:
         strategy = view.strategy
         if strategy is None:
             raise
         remaining = tuple(order.external_id for order in strategy.orders.working())
         return Outcome(strategy.stop.why or str(error), remaining, strategy), error
+    finally:
+        gc.unfreeze()
+
+
+async def look_at_end(gateway: Gateway, outcome: Outcome, orders: OrderSettings) -> AtEnd:
+    """Tell the account's money and our open orders as the exchange has them; ask, if need be.
+
+    A session that ended well has compared both a moment ago; a later look would be at other marks.
+    """
+    strategy = outcome.strategy
+    if strategy is not None and strategy.books_agree and not outcome.remaining:
+        return AtEnd(strategy.equity_at_end, 0)
+    try:
+        ours = [report for report in await gateway.open_orders() if orders.owns(report.external_id)]
+        return AtEnd((await gateway.balance()).equity, len(ours))
+    except VenueError as error:
+        return AtEnd(why_not=str(error))
 
 
 def _runs(outcome: Outcome, config: Config) -> list[RunSummary]:

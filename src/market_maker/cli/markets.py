@@ -11,7 +11,7 @@ from market_maker.cli.app import JsonOption, app, examples
 @app.command(epilog=examples("mm markets", "mm markets --json"))
 def markets(*, as_json: JsonOption = False) -> None:
     """List the markets of the exchange inside: tick and spread in bps, smallest order in USD, leverage."""
-    from market_maker.cli.host import listings_inside
+    from market_maker.cli.inside import listings_inside
     from market_maker.public_markets import markets_table, rank_markets
 
     rows = rank_markets(listings_inside())

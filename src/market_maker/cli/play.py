@@ -1,4 +1,4 @@
-"""What `mm demo` and `mm run` share: the speed option, and a session from settings to report."""
+"""What `mm demo` and `mm run` share: the speed option, and a session's end printed."""
 
 import sys
 from typing import TYPE_CHECKING, Final
@@ -8,8 +8,7 @@ import typer
 from market_maker.cli.app import ExitCode
 
 if TYPE_CHECKING:
-    from market_maker.cli.host import Play
-    from market_maker.config import Config
+    from market_maker.cli.host import Played
 
 LONGEST_S: Final = 366 * 86_400.0
 RICHEST_USD: Final = 1e12
@@ -36,18 +35,21 @@ def speed_of(text: str) -> float:
     return speed
 
 
-def play_and_report(config: "Config", play: "Play", *, as_json: bool) -> ExitCode:
-    """Run a session on the exchange inside, and print its summary and where the journal is.
+def is_shown(*, as_json: bool) -> bool:
+    """Whether to show a live table: there is somebody to see it."""
+    return not as_json and sys.stderr.isatty()
+
+
+def report(played: "Played", *, as_json: bool) -> ExitCode:
+    """Print the summary of a session, what the exchange says of the account, and where the journal is.
 
     Raises
     ------
     Exception
         Whatever ended the session before its time, once the summary is printed.
     """
-    from market_maker.cli.host import run_inside
     from market_maker.cli.report import print_report
 
-    played = run_inside(config, play, show=not as_json and sys.stderr.isatty())
     code = print_report(played, as_json=as_json)
     if played.failure is not None:
         raise played.failure

@@ -1,4 +1,4 @@
-"""The end of a session on the exchange inside: its summary, what the exchange's books say, the journal."""
+"""The end of a session: its summary, what the exchange says of the account, the journal."""
 
 from rich.console import Console
 from rich.text import Text
@@ -35,23 +35,29 @@ def _is_sound(played: Played, strategy: MarketMakerStrategy) -> bool:
 
 
 def _account(played: Played) -> dict[str, object]:
-    """What our ledger and the exchange's books say of the account at the end."""
-    exchange, strategy = played.exchange, played.outcome.strategy
-    open_orders = len(exchange.account(played.account_id).open)
-    equity = {"exchange_equity_usd": money(exchange.equity(played.account_id))}
-    if strategy is None:
-        return {**equity, "stopped_by": played.outcome.why, "open_orders": open_orders}
-    return {
-        "ledger_equity_usd": money(strategy.equity_at_end),
-        **equity,
-        "equal": strategy.books_agree,
-        "open_orders": open_orders,
+    """What our ledger and the exchange say of the account at the end; None where nobody could tell."""
+    strategy, at_end = played.outcome.strategy, played.at_end
+    account: dict[str, object] = {
+        "network": played.network,
+        "account_id": played.account,
+        "exchange_equity_usd": None if at_end.equity is None else money(at_end.equity),
+        "open_orders": at_end.open_orders,
         "stopped_by": played.outcome.why,
+    }
+    if at_end.why_not:
+        account["not_verified"] = at_end.why_not
+    if strategy is None:
+        return account
+    account |= {
+        "ledger_equity_usd": money(strategy.equity_at_end),
+        "equal": None if at_end.equity is None else strategy.books_agree,
         "stop_action": strategy.session.config.of(SessionSettings).stop_action.value,
         "positions": _positions(strategy.session),
+        "unknown": dict(played.unknown),
         "journal": str(played.journal),
         "journal_failed": played.journal_failed,
     }
+    return account if played.loop is None else {**account, "loop": played.loop}
 
 
 def _positions(session: Session) -> dict[str, str]:
@@ -61,20 +67,33 @@ def _positions(session: Session) -> dict[str, str]:
 
 
 def _closing(played: Played, account: dict[str, object]) -> Text:
-    strategy = played.outcome.strategy
+    strategy, where = played.outcome.strategy, f"{played.network}, account {played.account}"
     if strategy is None:
-        return Text(f"Stopped ({played.outcome.why}) before it quoted; nothing was sent.", style="yellow")
-    lines = [f"Ended: {played.outcome.why}. Open orders at the exchange: {account['open_orders']}."]
-    verdict = "equal, to the last digit" if strategy.books_agree else "DIFFERENT"
-    lines.append(
-        f"Equity: ours {account['ledger_equity_usd']},"
-        f" the exchange's {account['exchange_equity_usd']}: {verdict}."
-    )
+        what = f"Stopped ({played.outcome.why}) before it quoted on {where}; no order was placed."
+        return Text(what, style="yellow")
+    lines = [f"Ended on {where}: {played.outcome.why}. {_open_orders(played)}", _equity(strategy, account)]
     left = ", ".join(f"{size} {name}" for name, size in _positions(strategy.session).items())
     lines.append(f"Position left: {left or 'none'} (stop_action {account['stop_action']}).")
     if played.outcome.remaining:
         lines.append(f"May still be open: {', '.join(played.outcome.remaining)}")
+    if played.unknown:
+        words = ", ".join(f"{word} {count}" for word, count in sorted(played.unknown.items()))
+        lines.append(f"Words of the exchange that nobody documented: {words}")
     lines.append(f"Journal: {played.journal}")
     if played.journal_failed is not None:
         lines.append(f"The journal is NOT WHOLE: {played.journal_failed}")
     return Text("\n".join(lines), style="" if _is_sound(played, strategy) else "bold red")
+
+
+def _open_orders(played: Played) -> str:
+    if played.at_end.open_orders is None:
+        return f"Open orders at the exchange: NOT VERIFIED ({played.at_end.why_not})."
+    return f"Open orders at the exchange: {played.at_end.open_orders}."
+
+
+def _equity(strategy: MarketMakerStrategy, account: dict[str, object]) -> str:
+    ours, theirs = account["ledger_equity_usd"], account["exchange_equity_usd"]
+    if theirs is None:
+        return f"Equity: ours {ours}, the exchange's NOT VERIFIED."
+    verdict = "equal, to the last digit" if strategy.books_agree else "DIFFERENT"
+    return f"Equity: ours {ours}, the exchange's {theirs}: {verdict}."

@@ -1,13 +1,12 @@
-"""`mm run`: quote until stopped, with the settings of a trader."""
+"""`mm run`: quote on the network of the settings until stopped."""
 
-from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from market_maker.cli.app import (
     ConfigOption,
+    EnvFileOption,
     JsonOption,
     ProfileOption,
     SetOption,
@@ -15,7 +14,7 @@ from market_maker.cli.app import (
     examples,
     load_settings,
 )
-from market_maker.cli.play import LONGEST_S, RICHEST_USD, play_and_report, speed_of
+from market_maker.cli.play import LONGEST_S, is_shown, report
 
 
 @app.command(
@@ -23,6 +22,8 @@ from market_maker.cli.play import LONGEST_S, RICHEST_USD, play_and_report, speed
         "mm run",
         "mm run --config my.toml --set ETH-USD:level_size_usd=500",
         "mm run --seconds 3600 --json > summary.json",
+        "mm run --set network=emulator --account 1",
+        "mm run --set network=mainnet",
     )
 )
 def run(
@@ -31,29 +32,27 @@ def run(
         float | None,
         typer.Option(min=1.0, max=LONGEST_S, help="How long to quote, s; until stopped if not given."),
     ] = None,
-    scenario: Annotated[str, typer.Option(help="Market that the exchange inside generates.")] = "mixed",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of that market and of the exchange.")] = 1,
-    recording: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Follow a recorded market instead: folder or file.")
+    account: Annotated[
+        int | None,
+        typer.Option(min=0, help="Account of an emulator to take. [that of the keys, else account 0]"),
     ] = None,
-    speed: Annotated[str, typer.Option(help="Market seconds in a second, or max.")] = "1",
-    deposit: Annotated[
-        float, typer.Option(min=1.0, max=RICHEST_USD, help="Money of the account, USD.")
-    ] = 10_000.0,
+    confirm: Annotated[
+        str | None,
+        typer.Option(metavar="WORD", help="Confirm real money for a start that nobody attends: mainnet."),
+    ] = None,
     profile: ProfileOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
+    env_file: EnvFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Quote the markets of the settings on the exchange inside, until Ctrl-C; then leave nothing open."""
-    from market_maker.cli.host import Play
+    """Quote the markets of the settings on their network, until Ctrl-C; then leave nothing open.
 
-    play = Play(
-        seconds=seconds,
-        scenario=scenario,
-        seed=seed,
-        speed=speed_of(speed),
-        recording=recording,
-        deposit=Decimal(str(deposit)),
-    )
-    raise typer.Exit(play_and_report(load_settings(config, settings, profile), play, as_json=as_json))
+    The network is the testnet, unless the settings say mainnet or emulator. Mainnet asks for a word first.
+    """
+    loaded = load_settings(config, settings, profile, env_file)
+    from market_maker.cli.connected import Visit, run_connected
+
+    visit = Visit(seconds, account, confirm)
+    played = run_connected(loaded, visit, show=is_shown(as_json=as_json))
+    raise typer.Exit(report(played, as_json=as_json))

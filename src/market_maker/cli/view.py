@@ -110,6 +110,7 @@ class SessionView:
         halted = [f"{market.market} {market.halt}" for market in status.markets if market.halt]
         self._log.info(
             status.state,
+            network=status.venue,
             elapsed=elapsed,
             equity_usd=status.equity_usd,
             pnl_usd=status.pnl_usd,

@@ -1,0 +1,102 @@
+"""Hosts a session on an exchange behind sockets, in real time: testnet, mainnet or an emulator."""
+
+import asyncio
+from dataclasses import dataclass
+
+import uvloop
+
+from market_maker.cli.child import EmulatorProcess
+from market_maker.cli.confirmation import confirm
+from market_maker.cli.connection import connect
+from market_maker.cli.host import Began, Played, Seat, play_session
+from market_maker.cli.loop_watch import LoopWatch
+from market_maker.clock import Entropy, SystemClock
+from market_maker.config import Config
+from market_maker.config_sections import Network, SessionSettings
+from market_maker.exchanges.extended import ExtendedGateway
+from market_maker.strategy import MarketMakerStrategy
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """How an exchange is traded on.
+
+    Parameters
+    ----------
+    seconds : float or None
+        How long to quote; None: until stopped.
+    account : int or None
+        Account of an emulator to take, instead of the one that the keys of the settings belong to.
+    confirmed : str or None
+        The word that confirms mainnet, where nobody is there to type it.
+    """
+
+    seconds: float | None
+    account: int | None = None
+    confirmed: str | None = None
+
+
+def run_connected(
+    config: Config, visit: Visit, *, show: bool, emulator: EmulatorProcess | None = None
+) -> Played:
+    """Run a session on the network of the settings.
+
+    Parameters
+    ----------
+    emulator : EmulatorProcess or None
+        The exchange, where it is a child of ours: the session ends with it.
+
+    Raises
+    ------
+    ConfigError, EndpointError, NotConfirmed
+        If the settings do not say where to trade, or nobody confirms mainnet.
+    VenueError, StartRefused, OSError
+        If it can not begin. What ends it later is in what is returned, beside the summary.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(config, visit, emulator, show=show))
+
+
+async def _run(config: Config, visit: Visit, emulator: EmulatorProcess | None, *, show: bool) -> Played:
+    clock = SystemClock()
+    watch = LoopWatch(clock)
+    watch.install(asyncio.get_running_loop())
+    gateway = await connect(config, clock, visit.account)
+    account = "" if gateway.account is None else str(gateway.account.account_id)
+    try:
+        await _confirm(config, account, gateway, visit)
+    except BaseException:
+        await gateway.close()
+        raise
+    began = _ends_with(emulator) if emulator is not None else _nothing
+    seat = Seat(gateway, clock, Entropy(), account, watch, began)
+    try:
+        # A task of the loop's own, so that its steps are timed too.
+        return await asyncio.ensure_future(play_session(seat, config, visit.seconds, show=show))
+    finally:
+        watch.end()
+
+
+async def _confirm(config: Config, account: str, gateway: ExtendedGateway, visit: Visit) -> None:
+    if config.of(SessionSettings).network is Network.MAINNET:
+        await confirm(config, account, (await gateway.balance()).equity, visit.confirmed)
+
+
+def _nothing(_strategy: MarketMakerStrategy) -> None:
+    """Need nothing of the strategy."""
+
+
+def _ends_with(emulator: EmulatorProcess) -> Began:
+    """Ask the strategy to stop once the emulator is gone: there is nobody left to trade with."""
+
+    def began(strategy: MarketMakerStrategy) -> None:
+        loop = asyncio.get_running_loop()
+
+        def gone() -> None:
+            if emulator.is_at_end():
+                loop.remove_reader(emulator.output)
+                strategy.stop.ask("the emulator ended")
+
+        loop.add_reader(emulator.output, gone)
+
+    return began
