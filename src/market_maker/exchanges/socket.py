@@ -62,7 +62,7 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._ping_interval_s = ping_interval_s
         self._silence_s = silence_s
-        self._awaits_pong = False
+        self._unanswered = 0
         self._next_ping_s = self._loop.time()
         self._last_frame_s = self._loop.time()
 
@@ -77,15 +77,11 @@ class Stream:
         while True:
             try:
                 message = await self._message()
+                frame = None if message is None else await self._read(message)
                 if message is None or self._loop.time() >= self._next_ping_s:
                     await self._beat(is_idle=message is None)
-                if message is None:
-                    continue
-                if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-                    self._last_frame_s = self._loop.time()
-                    data: bytes = message.data
-                    return data
-                await self._on_control(message)
+                if frame is not None:
+                    return frame
             except (aiohttp.ClientError, OSError) as error:
                 raise StreamBroken(_shown(f"connection lost: {error}")) from error
 
@@ -114,21 +110,24 @@ class Stream:
             raise StreamBroken(msg)
         if now_s < self._next_ping_s:
             return
-        if self._awaits_pong:
-            # Where messages wait to be read, the answer may be among them.
-            if is_idle or now_s >= self._next_ping_s + self._ping_interval_s:
-                msg = f"a ping was not answered within {self._ping_interval_s:g} s"
-                raise StreamBroken(msg)
-            return
-        self._awaits_pong = True
+        # Where messages wait to be read, the answer may be among them: once more.
+        if self._unanswered and (is_idle or self._unanswered > 1):
+            msg = f"a ping was not answered within {self._ping_interval_s:g} s"
+            raise StreamBroken(msg)
+        self._unanswered += 1
         self._next_ping_s = now_s + self._ping_interval_s
         await self._socket.ping()
 
-    async def _on_control(self, message: aiohttp.WSMessage) -> None:
+    async def _read(self, message: aiohttp.WSMessage) -> bytes | None:
+        """Frame of a message; None where it is for the connection itself."""
+        if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            self._last_frame_s = self._loop.time()
+            frame: bytes = message.data
+            return frame
         if message.type is aiohttp.WSMsgType.PING:
             await self._socket.pong(message.data)
         elif message.type is aiohttp.WSMsgType.PONG:
-            self._awaits_pong = False
+            self._unanswered = 0
         elif message.type is aiohttp.WSMsgType.CLOSE:
             raise StreamBroken(_shown(f"closed by the exchange: {_close_code(message.data)} {message.extra}"))
         elif message.type is aiohttp.WSMsgType.ERROR:
@@ -136,6 +135,7 @@ class Stream:
         else:
             msg = "connection lost without a word"
             raise StreamBroken(msg)
+        return None
 
 
 class Connector:
