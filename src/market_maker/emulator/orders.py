@@ -79,6 +79,11 @@ class Order:
         return self.status in _OPEN
 
     @property
+    def is_known(self) -> bool:
+        """Whether a look-up finds it; one on its way to the matching engine is not found."""
+        return self.in_engine or not self.is_open
+
+    @property
     def market(self) -> str:
         """Market of the order."""
         return self.request.market

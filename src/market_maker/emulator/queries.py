@@ -35,12 +35,9 @@ class Queries(MarketQueries):
         Raises
         ------
         KeyError
-            If there is none of that id (or not yet).
+            If there is none of that id.
         """
-        order = self._venue.accounts[account_id].by_id[order_id]
-        if not _is_known(order):
-            raise KeyError(order_id)
-        return frames.ok(self._wire.order(order))
+        return frames.ok(self._wire.order(self._venue.accounts[account_id].by_id[order_id]))
 
     def order_by_external_id(self, account_id: int, external_id: str) -> bytes:
         """List of the order with an external id, open or ended; empty where there is none (or not yet)."""
@@ -116,12 +113,8 @@ class Queries(MarketQueries):
         return frames.ok([{"market": name, "leverage": text(account.leverage_in(name))} for name in names])
 
     def _shown(self, orders: Iterable[Order], wanted: Wanted) -> Iterator[WireOrder]:
-        rows = (self._wire.order(order) for order in orders if _is_known(order))
+        rows = (self._wire.order(order) for order in orders if order.is_known)
         return (row for row in rows if wanted.admits(row.market, row.side, row.type))
-
-
-def _is_known(order: Order) -> bool:
-    return order.in_engine or not order.is_open
 
 
 def _behind(orders: Iterable[Order], cursor: int | None) -> Iterable[Order]:

@@ -1,0 +1,171 @@
+"""One REST call: its arguments, who makes it, and how its answer goes out."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+
+from market_maker.emulator import frames
+from market_maker.emulator.driver import ExchangeClosed, ExchangeDriver
+from market_maker.emulator.pages import Page, Wanted
+from market_maker.emulator.server_rules import ServedAccount
+from market_maker.emulator.streams import Reply
+from market_maker.emulator.validation import Refusal
+
+API_KEY: Final = "X-Api-Key"
+BAD_REQUEST: Final = Refusal(400, 400)
+UNAUTHORIZED: Final = Refusal(401, 401)
+FORBIDDEN: Final = Refusal(403, 403)
+NOT_FOUND: Final = Refusal(404, 404)
+MARKET_NOT_FOUND: Final = Refusal(400, 1001)
+_OK: Final = 200
+_MOST_DIGITS: Final = 19
+
+
+class CallRefused(Exception):
+    """A call that is answered by an error."""
+
+    def __init__(self, refusal: Refusal, why: str = "") -> None:
+        super().__init__(why or refusal.message)
+        self.refusal = refusal
+
+
+class Arguments:
+    """What a call names in its path and its query.
+
+    Each method raises `CallRefused` for what is not of its kind.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self._path = request.match_info
+        self._query = request.query
+
+    def part(self, name: str) -> str:
+        """Part of the path."""
+        return self._path[name]
+
+    def number_in_path(self, name: str) -> int:
+        """Whole number in the path."""
+        return _whole(name, self._path[name])
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Values of a key that may be repeated."""
+        return tuple(self._query.getall(name, ()))
+
+    def word(self, name: str) -> str:
+        """Value of a key, empty without it."""
+        return self._query.get(name, "")
+
+    def number(self, name: str) -> int | None:
+        """Whole number, None without it."""
+        text = self._query.get(name)
+        return None if text is None else _whole(name, text)
+
+    def required_number(self, name: str) -> int:
+        """Whole number that must be there."""
+        value = self.number(name)
+        if value is None:
+            raise CallRefused(BAD_REQUEST, f"expected {name}, was missing")
+        return value
+
+    def wanted(self) -> Wanted:
+        """Which rows are wanted: by market, side and type."""
+        return Wanted(self.texts("market"), self.word("side"), self.word("type"))
+
+    def page(self, most: int) -> Page:
+        """Which page is wanted, of at most so many rows."""
+        limit = self.number("limit")
+        return Page(self.number("cursor"), min(limit, most) if limit else most)
+
+
+def _whole(name: str, text: str) -> int:
+    # int() would also take digits of other scripts, and underscores.
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise CallRefused(BAD_REQUEST, f"{name}: expected a whole number, was {text!r}")
+    return int(text)
+
+
+def respond(status: int, body: bytes) -> web.Response:
+    """Build a reply with a JSON body."""
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+def refusal_response(refusal: Refusal, why: str = "") -> web.Response:
+    """Build a reply that refuses."""
+    return respond(refusal.http_status, frames.error(refusal.code, why or refusal.message))
+
+
+class Desk:
+    """Knows who calls, and passes calls to the exchange and its answers back."""
+
+    def __init__(self, driver: ExchangeDriver, accounts: Mapping[str, ServedAccount]) -> None:
+        self.driver = driver
+        self._accounts = accounts
+
+    def account(self, request: web.Request) -> ServedAccount:
+        """Return the account that an API key opens.
+
+        Raises
+        ------
+        CallRefused
+            If there is no key, or none of this exchange.
+        """
+        account = self.account_of(request.headers.get(API_KEY, ""))
+        if account is None:
+            raise CallRefused(UNAUTHORIZED)
+        return account
+
+    def account_of(self, api_key: str) -> ServedAccount | None:
+        """Return the account that an API key opens, None where it opens none."""
+        return self._accounts.get(api_key)
+
+    def pool(self, request: web.Request) -> int | str:
+        """Whose rate limit a call counts against: the account's, or the address's where none is named."""
+        account = self.account_of(request.headers.get(API_KEY, ""))
+        return (request.remote or "") if account is None else account.account_id
+
+    async def look_up(self, pool: int | str, query: Callable[[], bytes]) -> web.Response:
+        """Answer a look-up; `query` may raise `CallRefused`."""
+        refused: list[Refusal] = []
+
+        def guarded() -> bytes:
+            try:
+                return query()
+            except CallRefused as error:
+                refused.append(error.refusal)
+                return frames.error(error.refusal.code, str(error))
+
+        reply = await self.driver.ask(pool, guarded)
+        # A fault of the exchange comes before what the look-up found.
+        status = refused[0].http_status if refused and reply.http_status == _OK else reply.http_status
+        return respond(status, reply.frame)
+
+    async def refuse(self, pool: int | str, refusal: Refusal, why: str = "") -> web.Response:
+        """Answer a call that is none, as late as any other."""
+
+        def query() -> bytes:
+            raise CallRefused(refusal, why)
+
+        return await self.look_up(pool, query)
+
+
+def reply_response(reply: Reply) -> web.Response:
+    """Pass the exchange's reply on."""
+    return respond(reply.http_status, reply.frame)
+
+
+@web.middleware
+async def envelope(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refuse calls that do not say who makes them; give every error the API's envelope."""
+    if not request.headers.get("User-Agent"):
+        return refusal_response(FORBIDDEN, "expected a User-Agent, was none")
+    try:
+        return await handler(request)
+    except CallRefused as error:
+        return refusal_response(error.refusal, str(error))
+    except ExchangeClosed as error:
+        return refusal_response(Refusal(500, 500), str(error))
+    except web.HTTPException as error:
+        return refusal_response(Refusal(error.status, error.status), error.reason)

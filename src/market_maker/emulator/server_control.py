@@ -1,0 +1,56 @@
+"""Control of the emulator itself, for whoever runs it on this machine: accounts with keys, state, faults.
+
+No key is asked for, so it is there on loopback only.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+from aiohttp import web
+
+from market_maker.emulator.driver import ExchangeDriver
+from market_maker.emulator.frames import text
+from market_maker.emulator.server_calls import respond
+from market_maker.emulator.server_rules import ServedAccount
+
+CONTROL_PATH = "/emulator"
+
+
+def described(accounts: Iterable[ServedAccount]) -> list[dict[str, object]]:
+    """Accounts with their keys, as they are handed out."""
+    return [
+        {
+            "accountId": account.account_id,
+            "apiKey": account.api_key,
+            "starkPrivateKey": account.private_key,
+            "starkPublicKey": account.public_key,
+            "vault": account.vault,
+        }
+        for account in accounts
+    ]
+
+
+class ControlCalls:
+    """Answers what only the emulator can be asked."""
+
+    def __init__(self, driver: ExchangeDriver, accounts: Iterable[ServedAccount]) -> None:
+        self._exchange = driver.exchange
+        self._accounts = list(accounts)
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Paths and what answers them."""
+        return [
+            web.get(f"{CONTROL_PATH}/accounts", self._describe),
+            web.get(f"{CONTROL_PATH}/state", self._state),
+        ]
+
+    async def _describe(self, _: web.Request) -> web.StreamResponse:
+        return respond(200, msgspec.json.encode({"accounts": described(self._accounts)}))
+
+    async def _state(self, _: web.Request) -> web.StreamResponse:
+        ids = [account.account_id for account in self._accounts]
+        state = {
+            "openOrders": {str(number): len(self._exchange.account(number).open) for number in ids},
+            "equity": {str(number): text(self._exchange.equity(number)) for number in ids},
+        }
+        return respond(200, msgspec.json.encode(state))
