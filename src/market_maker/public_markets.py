@@ -77,8 +77,29 @@ def quotable(listings: Mapping[str, Listing]) -> dict[str, Instrument]:
     return {name: listing.instrument for name, listing in listings.items() if not listing.obstacle}
 
 
+def find_markets(available: Mapping[str, Instrument], wanted: Sequence[str]) -> dict[str, Instrument]:
+    """Instruments of the wanted markets, in the order wanted, whether or not they can be traded now.
+
+    Raises
+    ------
+    MarketNotFound
+        If one does not exist; the message names close matches and what there is.
+    MarketChoiceError
+        If one is wanted twice.
+    """
+    chosen: dict[str, Instrument] = {}
+    for name in wanted:
+        if name not in available:
+            raise MarketNotFound(_not_found(name, available))
+        if name in chosen:
+            msg = f"expected each market once, was {name} twice"
+            raise MarketChoiceError(msg)
+        chosen[name] = available[name]
+    return chosen
+
+
 def select_markets(available: Mapping[str, Instrument], wanted: Sequence[str]) -> dict[str, Instrument]:
-    """Instruments of the wanted markets, in the order wanted.
+    """Instruments of the wanted markets, in the order wanted, to be quoted.
 
     Raises
     ------
@@ -90,18 +111,11 @@ def select_markets(available: Mapping[str, Instrument], wanted: Sequence[str]) -
     if not wanted:
         msg = f"expected at least one market, was none; available: {_shortened(available)}"
         raise MarketChoiceError(msg)
-    chosen: dict[str, Instrument] = {}
-    for name in wanted:
-        if name not in available:
-            raise MarketNotFound(_not_found(name, available))
-        if name in chosen:
-            msg = f"expected each market once, was {name} twice"
-            raise MarketChoiceError(msg)
-        instrument = available[name]
+    chosen = find_markets(available, wanted)
+    for name, instrument in chosen.items():
         if instrument.status is not MarketStatus.ACTIVE:
             msg = f"{name}: expected status ACTIVE, was {instrument.status.value}"
             raise MarketChoiceError(msg)
-        chosen[name] = instrument
     return chosen
 
 
