@@ -71,6 +71,11 @@ class EmulatorProcess:
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def has_ended(self) -> bool:
         """Whether the process is gone."""
         return self._process.poll() is not None
@@ -111,12 +116,19 @@ def emulator_process(options: Sequence[str]) -> Iterator[EmulatorProcess]:
         Options of `mm emulator`: what it plays.
     """
     command = [sys.executable, "-m", "market_maker", "emulator", "--port", "0", "--json", "--exit-with-stdin"]
+    with child_process([*command, *options]) as emulator:
+        yield emulator
+
+
+@contextmanager
+def child_process(command: Sequence[str]) -> Iterator[EmulatorProcess]:
+    """Start a command that behaves as an emulator, and end it in the end."""
     # No key of ours is its business. A session of its own: Ctrl-C at the terminal is for us alone.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MM_")}
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [*command, *options],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

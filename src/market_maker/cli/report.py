@@ -23,7 +23,7 @@ def print_report(played: Played, *, as_json: bool) -> ExitCode:
         console = Console()
         if played.runs:
             console.print(summary_table(played.runs))
-        console.print(_closing(played, account))
+        console.print(_closing(played, account), soft_wrap=True)
     strategy = played.outcome.strategy
     if strategy is None:
         return ExitCode.INTERRUPTED
@@ -71,7 +71,7 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
     if strategy is None:
         what = f"Stopped ({played.outcome.why}) before it quoted on {where}; no order was placed."
         return Text(what, style="yellow")
-    lines = [f"Ended on {where}: {played.outcome.why}. {_open_orders(played)}", _equity(strategy, account)]
+    lines = [f"Ended on {where}: {played.outcome.why}.", _open_orders(played), _equity(strategy, account)]
     left = ", ".join(f"{size} {name}" for name, size in _positions(strategy.session).items())
     lines.append(f"Position left: {left or 'none'} (stop_action {account['stop_action']}).")
     if played.outcome.remaining:
