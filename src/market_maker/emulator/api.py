@@ -17,6 +17,7 @@ from market_maker.emulator.accounts import Account
 from market_maker.emulator.feeds import AccountFeed
 from market_maker.emulator.matching import MatchingEngine
 from market_maker.emulator.orders import Order
+from market_maker.emulator.outbox import Outbox
 from market_maker.emulator.requests import (
     CancelRequest,
     DeadMansSwitchRequest,
@@ -25,13 +26,15 @@ from market_maker.emulator.requests import (
     OrderRequest,
     Request,
 )
-from market_maker.emulator.streams import OrderIds, Outbox, Reply
+from market_maker.emulator.rules import Delay
+from market_maker.emulator.streams import OrderIds, Reply
 from market_maker.emulator.timeline import Step, Timeline
 from market_maker.emulator.validation import Refusal, leverage_refusal, maintenance_refusal, validate
 from market_maker.emulator.venue import Venue
 
 _MINUTE_NS = 60 * NS_PER_S
 _BAD_REQUEST = Refusal(400, 1133)
+_SERVER_ERROR = Refusal(500, 500)
 
 
 class RateLimiter:
@@ -80,6 +83,7 @@ class RestApi:
         self._timeline = timeline
         self._outbox = outbox
         self._rng = rng
+        self._faults = outbox.faults
         self._latency = venue.rules.latency
         self._limiters: dict[int | str, RateLimiter] = {}
         self._tickets = 0
@@ -90,38 +94,48 @@ class RestApi:
         """Send a request; return its ticket."""
         self._tickets += 1
         call = _Call(self._tickets, account, news, 0, stream_first=False)
-        arrival_ns = now_ns + self._latency.request.draw_ns(self._rng)
+        arrival_ns = now_ns + self._leg_ns(self._latency.request)
         self._timeline.plan(arrival_ns, partial(self._arrive, call, request))
         return call.ticket
 
     def ask(self, pool: int | str, query: Callable[[], bytes], now_ns: int) -> int:
         """Send a look-up; return its ticket. It tells how things stand when the answer arrives."""
         self._tickets += 1
-        latency = self._latency
-        due_ns = now_ns + latency.request.draw_ns(self._rng) + latency.reply.draw_ns(self._rng)
+        due_ns = now_ns + self._leg_ns(self._latency.request) + self._leg_ns(self._latency.reply)
         self._timeline.plan(due_ns, partial(self._answer, self._tickets, pool, query))
         return self._tickets
+
+    def _leg_ns(self, leg: Delay) -> int:
+        return leg.draw_ns(self._rng) + self._faults.extra_ns()
 
     def _answer(self, ticket: int, pool: int | str, query: Callable[[], bytes], now_ns: int) -> None:
         refusal = self._refusal(pool, now_ns)
         if refusal is None:
-            self._outbox.reply(Reply(ticket, now_ns, 200, 0, "", None, query()))
+            self._reply(Reply(ticket, now_ns, 200, 0, "", None, query()))
         else:
             self._refuse(ticket, refusal, now_ns)
 
     def _refusal(self, pool: int | str, now_ns: int) -> Refusal | None:
-        """Refuse what no request of any kind gets past: the rate limit of its pool, and maintenance."""
+        """Refuse what no request gets past: the rate limit of its pool, maintenance, a failing server."""
         limiter = self._limiters.get(pool)
         if limiter is None:
             limiter = self._limiters[pool] = RateLimiter(self._venue.rules.orders.requests_per_minute)
-        if not limiter.admit(now_ns):
+        if not limiter.admit(now_ns) or self._faults.happens("rate_limit"):
             return Refusal(429, 429)
+        if self._faults.happens("errors_before"):
+            return _SERVER_ERROR
         return maintenance_refusal(self._venue)
 
     def _refuse(self, ticket: int, refusal: Refusal, due_ns: int) -> None:
-        body = frames.error(refusal.code, refusal.message)
-        status, code = refusal.http_status, refusal.code
-        self._outbox.reply(Reply(ticket, due_ns, status, code, refusal.message, None, body))
+        self._reply(_refused(ticket, refusal, due_ns))
+
+    def _reply(self, reply: Reply) -> None:
+        """Send a reply, unless it is lost, or the server fails after the work is done."""
+        if self._faults.happens("lost_replies"):
+            return
+        if reply.http_status == 200 and self._faults.happens("errors_after"):
+            reply = _refused(reply.ticket, _SERVER_ERROR, reply.due_ns)
+        self._outbox.reply(reply)
 
     def send_late_replies(self) -> None:
         """Send the replies that were to follow their news."""
@@ -130,7 +144,7 @@ class RestApi:
         self._late.clear()
 
     def _arrive(self, call: _Call, request: Request, now_ns: int) -> None:
-        call.reply_ns = now_ns + self._latency.reply.draw_ns(self._rng)
+        call.reply_ns = now_ns + self._leg_ns(self._latency.reply)
         call.stream_first = float(self._rng.random()) < self._latency.stream_first_probability
         refusal = self._refusal(call.account.account_id, now_ns) or self._dispatch(call, request, now_ns)
         if refusal is not None:
@@ -207,7 +221,7 @@ class RestApi:
     def _hand_over(self, call: _Call, step: Step, now_ns: int) -> None:
         """Pass an accepted request on; the engine sees an account's requests in the order of acceptance."""
         account = call.account
-        due_ns = max(account.matching_due_ns, now_ns + self._latency.matching.draw_ns(self._rng))
+        due_ns = max(account.matching_due_ns, now_ns + self._leg_ns(self._latency.matching))
         account.matching_due_ns = due_ns
         self._timeline.plan(due_ns, partial(self._match, call, step))
         if not call.stream_first:
@@ -224,7 +238,12 @@ class RestApi:
         ids = call.data
         data = None if ids is None else {"id": ids.id, "externalId": ids.external_id}
         body = call.body or frames.ok(data)
-        self._outbox.reply(Reply(call.ticket, due_ns, 200, 0, "", ids, body))
+        self._reply(Reply(call.ticket, due_ns, 200, 0, "", ids, body))
+
+
+def _refused(ticket: int, refusal: Refusal, due_ns: int) -> Reply:
+    body = frames.error(refusal.code, refusal.message)
+    return Reply(ticket, due_ns, refusal.http_status, refusal.code, refusal.message, None, body)
 
 
 def _is_named(order: Order, request: MassCancelRequest) -> bool:

@@ -13,15 +13,19 @@ from market_maker.domain import NS_PER_MS, NS_PER_S
 from market_maker.emulator.accounts import EXACT, Account, FundingPayment
 from market_maker.emulator.api import RestApi
 from market_maker.emulator.changes import Changes
+from market_maker.emulator.fault_injection import FaultInjector
+from market_maker.emulator.fault_schedule import FaultSchedule
+from market_maker.emulator.faults import Faults, FaultWindow
 from market_maker.emulator.flow import BookView, Flow
 from market_maker.emulator.funding import period_ns, sample_ns
 from market_maker.emulator.liquidation import RiskDesk
 from market_maker.emulator.market import Market
 from market_maker.emulator.matching import MatchingEngine
+from market_maker.emulator.outbox import Outbox
 from market_maker.emulator.queries import Queries
 from market_maker.emulator.requests import Request
 from market_maker.emulator.rules import ExchangeRules, Mode
-from market_maker.emulator.streams import Outbox, Output, Topic
+from market_maker.emulator.streams import Output, Topic
 from market_maker.emulator.subscriptions import Subscriptions
 from market_maker.emulator.timeline import Timeline
 from market_maker.emulator.venue import Venue
@@ -72,8 +76,11 @@ class Exchange:
         self._now_ns = start_ns
         self._changes = Changes()
         self._timeline = Timeline()
-        [stream_rng] = rng.spawn(1)
-        self._outbox = Outbox(rules, stream_rng)
+        # Of their own, so that neither who listens nor what fails changes what else happens.
+        stream_rng, fault_rng = rng.spawn(2)
+        self._injector = FaultInjector(fault_rng)
+        self._schedule = FaultSchedule(self.venue, self._timeline, self._injector, start_ns)
+        self._outbox = Outbox(rules, stream_rng, self._injector)
         self._engine = MatchingEngine(self.venue, self._changes)
         self._desk = RiskDesk(self.venue, self._engine)
         self._api = RestApi(self.venue, self._engine, self._timeline, self._outbox, rng)
@@ -137,6 +144,29 @@ class Exchange:
     def set_market_status(self, market: str, status: MarketStatus) -> None:
         """Change a market's status, from now."""
         self.venue.markets[market].status = status
+
+    def set_faults(self, faults: Faults) -> None:
+        """Have these faults from now on, beside those that are planned; `Faults()` ends them."""
+        self._schedule.set(faults, self._now_ns)
+
+    def plan_faults(self, windows: Sequence[FaultWindow]) -> None:
+        """Have faults in windows of time, counted from the exchange's start."""
+        self._schedule.plan(windows)
+
+    @property
+    def faults(self) -> Faults:
+        """Faults that are on at present."""
+        return self._schedule.faults
+
+    @property
+    def fault_counts(self) -> dict[str, int]:
+        """How often each fault happened."""
+        return dict(self._injector.counts)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no stream tells anything at present; a server then answers no ping either."""
+        return self._injector.is_silent
 
     def subscribe(self, topic: Topic) -> int:
         """Open a subscription: sequence numbers from 1, how things stand first; return its number.

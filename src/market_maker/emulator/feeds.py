@@ -14,8 +14,9 @@ from market_maker.emulator.changes import AccountChanges
 from market_maker.emulator.frames import Payload, Scale
 from market_maker.emulator.market import Market
 from market_maker.emulator.orders import PublicTrade
+from market_maker.emulator.outbox import Outbox
 from market_maker.emulator.rules import StreamRules
-from market_maker.emulator.streams import PUBLIC_KINDS, Outbox, Stream
+from market_maker.emulator.streams import PUBLIC_KINDS, Stream
 from market_maker.emulator.timeline import Timeline
 from market_maker.emulator.venue import Venue
 from market_maker.emulator.wire import Wire
@@ -147,8 +148,7 @@ class MarketFeed:
         if not readers:
             return
         payload = encode()
-        # A frame that is lost may close its reader, which then leaves the list.
-        for stream in tuple(readers):
+        for stream in readers:
             self._outbox.send(stream, stream.topic.kind, payload, now_ns, self._outbox.arrival_ns(now_ns))
 
 
@@ -217,5 +217,5 @@ class AccountFeed:
 
     def _send(self, readers: Sequence[Stream], kind: str, data: dict[str, object], now_ns: int) -> None:
         payload = frames.account(kind, data)
-        for stream in tuple(readers):
+        for stream in readers:
             self._outbox.send(stream, kind, payload, now_ns, self.due_ns)

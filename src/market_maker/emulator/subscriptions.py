@@ -5,7 +5,8 @@ from functools import partial
 from market_maker.domain import NS_PER_S
 from market_maker.emulator.accounts import Account
 from market_maker.emulator.feeds import AccountFeed, MarketFeed
-from market_maker.emulator.streams import ACCOUNT, PUBLIC_KINDS, Outbox, Stream, Topic
+from market_maker.emulator.outbox import Outbox
+from market_maker.emulator.streams import ACCOUNT, PUBLIC_KINDS, Stream, Topic
 from market_maker.emulator.timeline import Timeline
 from market_maker.emulator.venue import Venue
 from market_maker.emulator.wire import Wire
