@@ -8,7 +8,7 @@ from aiohttp import web
 from market_maker.emulator import frames
 from market_maker.emulator.driver import ExchangeClosed, ExchangeDriver
 from market_maker.emulator.pages import Page, Wanted
-from market_maker.emulator.server_rules import ServedAccount
+from market_maker.emulator.server_rules import REST_PATH, STREAM_PATH, ServedAccount
 from market_maker.emulator.streams import Reply
 from market_maker.emulator.validation import Refusal
 
@@ -159,7 +159,8 @@ async def envelope(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Refuse calls that do not say who makes them; give every error the API's envelope."""
-    if not request.headers.get("User-Agent"):
+    at_exchange = request.path.startswith((REST_PATH, STREAM_PATH))
+    if at_exchange and not request.headers.get("User-Agent"):
         return refusal_response(FORBIDDEN, "expected a User-Agent, was none")
     try:
         return await handler(request)

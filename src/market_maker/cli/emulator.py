@@ -1,0 +1,82 @@
+"""`mm emulator`: the exchange on this machine, with its real protocol on a socket."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from market_maker.cli.app import JsonOption, app, examples
+from market_maker.cli.play import LONGEST_S, RICHEST_USD
+
+_MOST_ACCOUNTS = 100
+
+
+@app.command(
+    epilog=examples(
+        "mm emulator",
+        "mm emulator --port 8790 --accounts 2 --scenario trend --latency-ms 40",
+        "mm emulator --fault silent_streams@60+20 --fault lost_replies=0.2@120+30",
+        "mm emulator --recording FOLDER --market ETH-USD",
+    )
+)
+def emulator(
+    *,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
+    ] = 8790,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; keys are handed out on a loopback address only.")
+    ] = "127.0.0.1",
+    accounts: Annotated[int, typer.Option(min=1, max=_MOST_ACCOUNTS, help="How many test accounts.")] = 2,
+    deposit: Annotated[
+        float, typer.Option(min=0.0, max=RICHEST_USD, help="Money of each account, USD.")
+    ] = 10_000.0,
+    scenario: Annotated[
+        str, typer.Option(help="Generated market: calm, choppy, trend, crash, mixed, ramp or flat.")
+    ] = "mixed",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generated market and of the keys.")] = 1,
+    recording: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Follow a recorded market instead: folder or file.")
+    ] = None,
+    offset: Annotated[
+        float, typer.Option(min=0.0, max=LONGEST_S, help="Where in the recording to begin, s.")
+    ] = 0.0,
+    market: Annotated[
+        list[str] | None, typer.Option("--market", "-m", help="Market to offer; may be repeated. [all]")
+    ] = None,
+    funding_every: Annotated[
+        float,
+        typer.Option(min=1.0, max=LONGEST_S, help="Time between funding payments, s; 3600 on the exchange."),
+    ] = 3600.0,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=60_000.0, help="Time of each way, to the exchange and back. [as at home]"),
+    ] = None,
+    requests_per_minute: Annotated[
+        int, typer.Option(min=1, help="Requests that an account may send in a minute.")
+    ] = 1000,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not check signatures: faster.")] = False,
+    exit_with_stdin: Annotated[
+        bool,
+        typer.Option("--exit-with-stdin", help="End when standard input closes; leave Ctrl-C to others."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Be the exchange, on this machine: REST and streams for any client, and test accounts with money."""
+    from market_maker.cli.emulation import Emulation, exchange_rules, run_emulation
+    from market_maker.emulator.assembly import MarketSource
+    from market_maker.emulator.scenarios import market_names
+    from market_maker.emulator.server_rules import ServerRules
+
+    generated = () if recording else market_names()
+    emulation = Emulation(
+        source=MarketSource(tuple(market or generated), scenario, seed, recording, offset),
+        rules=exchange_rules(latency_ms, funding_every, requests_per_minute),
+        server_rules=ServerRules(verify_signatures=not no_verify),
+        accounts=accounts,
+        deposit=Decimal(str(deposit)),
+        host=host,
+        port=port,
+    )
+    run_emulation(emulation, exit_with_stdin=exit_with_stdin, as_json=as_json)
