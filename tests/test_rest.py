@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import traceback
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trustme
@@ -56,13 +56,22 @@ async def serving(handler, tls=None):
 @asynccontextmanager
 async def listening(serve):
     """A server of raw bytes; `serve` is given what it reads and writes with."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    writers = []
+
+    async def keep(reader, writer):
+        writers.append(writer)
+        with suppress(asyncio.IncompleteReadError):
+            await serve(reader, writer)
+
+    server = await asyncio.start_server(keep, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.close()
-        await server.wait_closed()
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 @asynccontextmanager
@@ -83,6 +92,17 @@ def answers(status, body=b"", headers=None):
         return web.Response(status=status, body=body, headers=headers)
 
     return handle
+
+
+async def send(client):
+    return await client.send("POST", "/user/order", body=b"{}")
+
+
+async def look_up(client):
+    return await client.get("/user/balance")
+
+
+both_ways = pytest.mark.parametrize("way", [send, look_up])
 
 
 def outcome(handler, *, method="POST", path="/user/order", tls=None, **settings):
@@ -264,26 +284,26 @@ def test_over_the_budget_nothing_is_sent():
     in_virtual_time(program)
 
 
-def test_a_refused_connection_is_unreachable():
+@both_ways
+def test_a_refused_connection_is_unreachable(way):
     async def program():
-        async with listening(lambda _reader, writer: writer.close()) as url:
+        async with serving(answers(200)) as url:
             pass
         async with client_of(url) as client:
             with pytest.raises(Unreachable, match=r"emulator at 127\.0\.0\.1:\d+: no connection .*is it up"):
-                await client.send("POST", "/user/order", body=b"{}")
+                await way(client)
 
     in_virtual_time(program)
 
 
-def test_an_unknown_host_is_unreachable():
+@both_ways
+def test_an_unknown_host_is_unreachable(way):
     async def program():
         endpoint = endpoint_of(Network.EMULATOR, "http://no-such-host.invalid:8790")
-        client = RestClient(endpoint, None, ConnectionSettings(), SystemClock())
+        client = RestClient(endpoint, Secret(CANARY), ConnectionSettings(), SystemClock())
         try:
-            with pytest.raises(
-                Unreachable, match=r"no-such-host\.invalid:8790: the name of the host is unk"
-            ):
-                await client.get("/info/markets", private=False)
+            with pytest.raises(Unreachable, match=r"no-such-host\.invalid:8790: the name of the host is unk"):
+                await way(client)
         finally:
             await client.close()
 
@@ -297,13 +317,33 @@ def server_tls(hostname):
     return context
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_trusted():
+@both_ways
+def test_a_connection_that_never_comes_about_is_unreachable(way):
+    """A host that takes the connection and says nothing of TLS."""
+
+    async def silent(reader, writer):
+        await reader.read()
+        writer.close()
+
+    async def program():
+        async with (
+            listening(silent) as url,
+            client_of(url.replace("http", "https"), request_timeout_s=4.0) as client,
+        ):
+            with pytest.raises(Unreachable, match="no connection in time"):
+                await way(client)
+
+    in_virtual_time(program)
+
+
+@both_ways
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted(way):
     async def program():
         # The server's own account of the failed handshake is not of interest.
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         async with serving(answers(200), server_tls("127.0.0.1")) as url, client_of(url) as client:
             with pytest.raises(Unreachable) as failure:
-                await client.send("POST", "/user/order", body=b"{}")
+                await way(client)
             text = str(failure.value)
             assert "TLS certificate is not trusted (unable to get local issuer certificate)" in text
             assert "check the date of this machine" in text
@@ -311,16 +351,18 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted():
     in_virtual_time(program)
 
 
-def test_a_server_without_tls_is_told_from_one_that_is_down():
+@both_ways
+def test_a_server_without_tls_is_told_from_one_that_is_down(way):
     async def program():
         async with serving(answers(200)) as url, client_of(url.replace("http", "https")) as client:
             with pytest.raises(Unreachable, match="no TLS connection"):
-                await client.get("/info/markets", private=False)
+                await way(client)
 
     in_virtual_time(program)
 
 
-def test_no_answer_in_time_leaves_the_outcome_unknown():
+@both_ways
+def test_no_answer_in_time_leaves_the_outcome_unknown(way):
     async def never(_request):
         await asyncio.Event().wait()
 
@@ -329,13 +371,14 @@ def test_no_answer_in_time_leaves_the_outcome_unknown():
             loop = asyncio.get_running_loop()
             began_s = loop.time()
             with pytest.raises(OutcomeUnknown, match="no reply in time") as failure:
-                await client.send("POST", "/user/order", body=b"{}")
+                await way(client)
             assert not isinstance(failure.value, Unreachable)
             assert loop.time() - began_s == pytest.approx(7.5, abs=0.1)
 
     in_virtual_time(program)
 
 
+@both_ways
 @pytest.mark.parametrize(
     "reply",
     [
@@ -345,7 +388,7 @@ def test_no_answer_in_time_leaves_the_outcome_unknown():
         b"SSH-2.0-OpenSSH_9.2\r\n",
     ],
 )
-def test_half_an_answer_leaves_the_outcome_unknown(reply):
+def test_half_an_answer_leaves_the_outcome_unknown(reply, way):
     requests = []
 
     async def break_off(reader, writer):
@@ -357,39 +400,121 @@ def test_half_an_answer_leaves_the_outcome_unknown(reply):
     async def program():
         async with listening(break_off) as url, client_of(url) as client:
             with pytest.raises(OutcomeUnknown, match="the connection was lost before the reply") as failure:
-                await client.send("POST", "/user/order", body=b"{}")
+                await way(client)
             assert not isinstance(failure.value, Unreachable)
 
     in_virtual_time(program)
-    assert len(requests) == 1
+    assert way is look_up or len(requests) == 1
 
 
-@pytest.mark.parametrize(("method", "sent"), [("POST", 1), ("GET", 2)])
+@pytest.mark.parametrize(("method", "sent"), [("POST", 1), ("DELETE", 1), ("GET", 2)])
 def test_on_a_dropped_connection_a_look_up_is_sent_again_and_an_order_is_not(method, sent):
-    """The server answers once and drops the connection when the next request comes."""
+    """The server answers once on each connection and drops the first when the next request comes."""
     requests, connections = [], []
 
     async def answer_once(reader, writer):
         connections.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        await writer.drain()
         if len(connections) == 1:
             requests.append(await reader.readuntil(b"\r\n\r\n"))
         writer.close()
 
     async def program():
         async with listening(answer_once) as url, client_of(url) as client:
-            await client.get("/info/markets", private=False)
             if method == "GET":
+                assert await client.get("/user/trades") == b"ok"
                 assert await client.get("/user/balance") == b"ok"
             else:
-                with pytest.raises(OutcomeUnknown):
-                    await client.send("POST", "/user/order")
+                assert await client.send(method, "/user/order") == b"ok"
+                with pytest.raises(OutcomeUnknown, match="closed without a reply"):
+                    await client.send(method, "/user/order")
 
     in_virtual_time(program)
     assert len(connections) == sent
     assert len(requests) == 1
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not_used():
+    connections = []
+
+    async def answer_once(reader, writer):
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    async def program():
+        async with listening(answer_once) as url, client_of(url) as client:
+            for _ in range(3):
+                assert await client.send("POST", "/user/order") == b"ok"
+                await asyncio.sleep(0.1)
+
+    in_virtual_time(program)
+    assert len(connections) == 3
+
+
+def test_what_nobody_asked_for_closes_the_connection():
+    connections = []
+
+    async def answer_twice(reader, writer):
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%d" % (10 * len(connections))
+        writer.write(reply if len(connections) == 2 else reply + reply)
+        if len(connections) == 2:
+            await asyncio.sleep(0.1)
+            writer.write(reply)
+        await reader.read()
+        writer.close()
+
+    async def program():
+        async with listening(answer_twice) as url, client_of(url) as client:
+            for number in (10, 20, 30):
+                assert await client.send("POST", "/user/order") == b"%d" % number
+                await asyncio.sleep(1)
+
+    in_virtual_time(program)
+    assert len(connections) == 3
+
+
+def test_requests_at_once_have_a_connection_each_and_idle_ones_are_closed():
+    ports = []
+
+    async def note(request):
+        ports.append(request.transport.get_extra_info("peername")[1])
+        await asyncio.sleep(1)
+        return web.Response(body=b"ok")
+
+    async def program():
+        async with serving(note) as url, client_of(url) as client:
+            await asyncio.gather(*(client.send("POST", "/user/order") for _ in range(3)))
+            await client.send("POST", "/user/order")
+            await asyncio.sleep(31)
+            await client.send("POST", "/user/order")
+
+    in_virtual_time(program)
+    assert len(set(ports[:3])) == 3
+    assert ports[3] in ports[:3]
+    assert ports[4] not in ports[:4]
+
+
+def test_a_request_that_is_given_up_does_not_answer_the_next():
+    async def slow_then_fast(request):
+        body = await request.read()
+        await asyncio.sleep(2 if body == b"slow" else 0)
+        return web.Response(body=body)
+
+    async def program():
+        async with serving(slow_then_fast) as url, client_of(url) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await client.send("POST", "/user/order", body=b"slow")
+            assert await client.send("POST", "/user/order", body=b"fast") == b"fast"
+            await asyncio.sleep(3)
+            assert await client.send("POST", "/user/order", body=b"fast") == b"fast"
+
+    in_virtual_time(program)
 
 
 def test_private_requests_need_a_key():
@@ -429,7 +554,8 @@ def test_the_key_does_not_come_back(handler):
         assert CANARY not in shown + repr(result)
 
 
-def test_the_key_is_in_no_failure_and_no_repr():
+@both_ways
+def test_the_key_is_in_no_failure_and_no_repr(way):
     async def garbage(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/9.9 what\r\n\r\n")
@@ -438,7 +564,7 @@ def test_the_key_is_in_no_failure_and_no_repr():
     async def program():
         async with listening(garbage) as url, client_of(url) as client:
             with pytest.raises(OutcomeUnknown) as failure:
-                await client.send("POST", "/user/order", body=b"{}")
+                await way(client)
             error = failure.value
             assert CANARY not in repr(client) + repr(error) + repr(error.__cause__)
             assert CANARY not in "".join(traceback.format_exception(error))

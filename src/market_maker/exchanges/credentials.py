@@ -9,8 +9,9 @@ import msgspec
 from market_maker.config_sections import Secret
 from market_maker.exchanges.endpoints import Endpoint
 from market_maker.exchanges.envelope import data_reader
-from market_maker.exchanges.rest import USER_AGENT, RestClient, connection_failure
+from market_maker.exchanges.rest import RestClient, request_failure
 from market_maker.exchanges.signing import OrderSigner
+from market_maker.exchanges.socket import USER_AGENT
 from market_maker.exchanges.wire import CorruptFrame
 from market_maker.gateway import CredentialsRefused, OutcomeUnknown
 
@@ -119,7 +120,7 @@ async def emulator_keys(endpoint: Endpoint, account: int = 0) -> Keys:
         ):
             body = await response.read()
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise connection_failure(endpoint, error) from error
+        raise request_failure(endpoint, error) from error
     try:
         accounts = _read_emulator_accounts.decode(body).accounts
     except msgspec.DecodeError:

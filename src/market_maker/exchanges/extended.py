@@ -6,7 +6,7 @@ was sent, it fails as `OutcomeUnknown`, and whoever sent it looks it up.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -18,21 +18,26 @@ from market_maker.clock import Clock
 from market_maker.config_sections import ConnectionSettings
 from market_maker.domain import NS_PER_MS, NS_PER_S, NewOrder
 from market_maker.exchanges import replies
+from market_maker.exchanges.account_feed import account_feed
 from market_maker.exchanges.credentials import AccountInfo, Keys, emulator_keys, log_in
 from market_maker.exchanges.endpoints import Endpoint
 from market_maker.exchanges.envelope import check_carried_out, next_cursor
+from market_maker.exchanges.market_feed import market_feed
 from market_maker.exchanges.rest import Query, RestClient
 from market_maker.exchanges.settlements import Settlement, decode_settlements
 from market_maker.exchanges.signing import OrderSigner, OrderTerms
+from market_maker.exchanges.socket import Connector
 from market_maker.exchanges.wire import ZERO, CorruptFrame, Unknown
 from market_maker.gateway import (
     Accepted,
+    AccountEvent,
     BalanceReport,
     Candle,
     CredentialsRefused,
     Fees,
     FillReport,
     FundingPayment,
+    MarketEvent,
     MarketNotFound,
     OrderRefused,
     OrderReport,
@@ -80,17 +85,18 @@ class ExtendedGateway:
     def __init__(
         self,
         rest: RestClient,
+        streams: Connector,
         settings: ConnectionSettings,
         clock: Clock,
-        account: AccountInfo | None = None,
-        signer: OrderSigner | None = None,
+        identity: tuple[AccountInfo, OrderSigner] | None = None,
     ) -> None:
         self.unknown: Unknown = Unknown()
-        self.account = account
+        self.account: AccountInfo | None = identity[0] if identity else None
+        self._signer: OrderSigner | None = identity[1] if identity else None
         self._rest = rest
+        self._streams = streams
         self._settings = settings
         self._clock = clock
-        self._signer = signer
         self._instruments: dict[str, Instrument] = {}
         self._settlements: dict[str, Settlement] = {}
         # Terms of orders that rest (at the maker's fee) and of others, by market.
@@ -110,15 +116,15 @@ class ExtendedGateway:
         Unreachable
             If there is no connection.
         """
-        rest = RestClient(endpoint, keys.api_key if keys else None, settings, clock)
-        if keys is None:
-            return cls(rest, settings, clock)
+        api_key = keys.api_key if keys else None
+        rest = RestClient(endpoint, api_key, settings, clock)
         try:
-            account, signer = await log_in(rest, keys)
+            identity = await log_in(rest, keys) if keys else None
         except BaseException:
             await rest.close()
             raise
-        return cls(rest, settings, clock, account, signer)
+        streams = Connector(rest.session, endpoint.stream_url, api_key)
+        return cls(rest, streams, settings, clock, identity)
 
     async def listings(self, markets: Sequence[str] = ()) -> dict[str, Listing]:
         """Markets as the exchange lists them; all where none is named, those that exist where some are."""
@@ -166,7 +172,7 @@ class ExtendedGateway:
     async def clock_skew_s(self) -> float:
         """How far the exchange's clock is ahead of ours, s, to half a second and half the way there."""
         market = next(iter(self._instruments), _ANY_MARKET)
-        reply = await self._rest.ask("GET", f"/info/markets/{market}/stats", private=False)
+        reply = await self._rest.ask(f"/info/markets/{market}/stats", private=False)
         try:
             written_s = parsedate_to_datetime(reply.headers.get("Date", "")).timestamp() + _DATE_MIDDLE_S
         except ValueError as error:
@@ -268,6 +274,15 @@ class ExtendedGateway:
             lambda payment: (payment.venue_ns, payment.payment_id),
             since_ns,
         )
+
+    def market_events(self, market: str) -> AsyncIterator[MarketEvent]:
+        """Book, best quote, trades, mark, index and funding of one market."""
+        instrument = self._instrument(market)
+        return market_feed(self._streams, instrument, self._settings, self._clock, self.unknown)
+
+    def account_events(self) -> AsyncIterator[AccountEvent]:
+        """Orders, fills, positions and balance of the account; starts with what is there."""
+        return account_feed(self._streams, self._instruments, self._settings, self._clock, self.unknown)
 
     async def close(self) -> None:
         """Close all connections; streams end."""

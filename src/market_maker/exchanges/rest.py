@@ -1,11 +1,13 @@
 """The way of a request to the exchange and back: one session, one budget, failures as types.
 
 A failure says what became of the request. It never left (no connection), it was refused (the exchange says
-so in its envelope), or nobody knows (no answer, half an answer, a failure inside the exchange). An order is
-sent once. A look-up is sent again, once and by the HTTP library, where a connection that was kept alive turns
-out to be dropped; so is the cancel of one order, which is the same if it arrives twice.
+so in its envelope), or nobody knows (no answer, half an answer, a failure inside the exchange). What changes
+something is sent once, on connections of its own. A look-up is sent again, once and by the HTTP library,
+where a connection that was kept alive turns out to be dropped.
 """
 
+import asyncio
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -18,10 +20,10 @@ from market_maker.clock import Clock
 from market_maker.config_sections import ConnectionSettings, Secret
 from market_maker.exchanges.endpoints import Endpoint
 from market_maker.exchanges.envelope import is_envelope, venue_error
+from market_maker.exchanges.order_line import ConnectFailed, LineLost, OrderLines
 from market_maker.exchanges.rate_budget import RateBudget
+from market_maker.exchanges.socket import USER_AGENT
 from market_maker.gateway import CredentialsRefused, OrderRefused, OutcomeUnknown, Unreachable, VenueError
-
-USER_AGENT: Final = "extended-market-maker/1"
 
 Query = Sequence[tuple[str, str | int]]
 
@@ -57,7 +59,7 @@ class RestClient:
     Attributes
     ----------
     session : aiohttp.ClientSession
-        Also for streams; it names no key by itself.
+        Also for the streams; it names no key by itself.
 
     Raises
     ------
@@ -76,8 +78,8 @@ class RestClient:
         common = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
         self._public_headers = common
         self._private_headers = {**common, "X-Api-Key": api_key.reveal()} if api_key else common
-        self._urls: dict[str, URL] = {}
-        timeout_s = settings.request_timeout_s
+        self._timeout_s = timeout_s = settings.request_timeout_s
+        self._lines = OrderLines(endpoint, self._private_headers)
         self.session: Final = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_CACHE_S
@@ -98,7 +100,7 @@ class RestClient:
             By what the exchange says. What no envelope of the exchange comes with is unknown: a proxy's 404
             does not say that an order is not there.
         """
-        reply = await self.ask("GET", path, query, private=private)
+        reply = await self.ask(path, query, private=private)
         if reply.status in _SUCCESSES:
             return reply.body
         error = self._error(reply)
@@ -110,29 +112,38 @@ class RestClient:
     async def send(
         self, method: str, path: str, query: Query = (), *, body: bytes = b"", urgent: bool = False
     ) -> bytes:
-        """Body of the reply to a request that changes something. Urgent ones may use the reserve.
+        """Body of the reply to a request that changes something; sent once. Urgent ones may use the reserve.
 
         Raises
         ------
         VenueError
             By what the exchange says, or by how far the request came.
         """
-        reply = await self.ask(method, path, query, body=body, urgent=urgent)
-        if reply.status in _SUCCESSES:
-            return reply.body
-        raise self._error(reply)
+        sent_ns = self._admit(path, private=True, urgent=urgent)
+        is_sent = False
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                line = await self._lines.line()
+                is_sent = True
+                status, headers, content, _ = await self._lines.exchange(
+                    line, method, _target(path, query), body
+                )
+        except ConnectFailed as failure:
+            raise _unreachable(self.endpoint, failure.cause) from failure
+        except LineLost as loss:
+            raise _outcome_unknown(
+                self.endpoint, f"the connection was lost before the reply ({loss})"
+            ) from loss
+        except TimeoutError as error:
+            if not is_sent:
+                raise _unreachable(self.endpoint, error) from error
+            raise _outcome_unknown(self.endpoint, "no reply in time") from error
+        if status in _SUCCESSES:
+            return self._masked(content)
+        raise self._error(Reply(status, self._masked(content), headers, sent_ns, self._clock.now_ns()))
 
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        query: Query = (),
-        *,
-        body: bytes = b"",
-        private: bool = True,
-        urgent: bool = False,
-    ) -> Reply:
-        """Reply of the exchange, whatever it is.
+    async def ask(self, path: str, query: Query = (), *, private: bool = True) -> Reply:
+        """Reply to a look-up, whatever it is.
 
         Raises
         ------
@@ -145,73 +156,81 @@ class RestClient:
         CredentialsRefused
             If the request is private and there is no key.
         """
-        if private and self._api_key is None:
-            msg = f"{self.endpoint.network}: expected keys for {path}, was without: set MM_API_KEY"
-            raise CredentialsRefused(msg)
-        sent_ns = self._clock.now_ns()
-        self.budget.spend(sent_ns, urgent=urgent)
+        sent_ns = self._admit(path, private=private, urgent=False)
         try:
-            async with self.session.request(
-                method,
-                self._url(path, query),
-                data=body or None,
+            async with self.session.get(
+                URL(f"{self.endpoint.rest_url}{_target(path, query)}", encoded=True),
                 headers=self._private_headers if private else self._public_headers,
                 allow_redirects=False,
             ) as response:
-                content = await response.read()
+                body = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             # Without its cause: that may carry the headers of the request.
-            raise connection_failure(self.endpoint, error) from None
-        if self._key_bytes and self._key_bytes in content:
-            # What a server repeats must not come back in an error or a log.
-            content = content.replace(self._key_bytes, _MASK)
-        return Reply(response.status, content, response.headers, sent_ns, self._clock.now_ns())
+            raise request_failure(self.endpoint, error) from None
+        return Reply(response.status, self._masked(body), response.headers, sent_ns, self._clock.now_ns())
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._lines.close()
         await self.session.close()
 
-    def _url(self, path: str, query: Query) -> URL:
-        if query:
-            asked = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in query)
-            return URL(f"{self.endpoint.rest_url}{path}?{asked}", encoded=True)
-        url = self._urls.get(path)
-        if url is None:
-            url = self._urls[path] = URL(f"{self.endpoint.rest_url}{path}", encoded=True)
-        return url
+    def _admit(self, path: str, *, private: bool, urgent: bool) -> int:
+        if private and self._api_key is None:
+            msg = f"{self.endpoint.network}: expected keys for {path}, was without: set MM_API_KEY"
+            raise CredentialsRefused(msg)
+        now_ns = self._clock.now_ns()
+        self.budget.spend(now_ns, urgent=urgent)
+        return now_ns
+
+    def _masked(self, body: bytes) -> bytes:
+        """Body without our key: what a server repeats must not come back in an error or a log."""
+        return body.replace(self._key_bytes, _MASK) if self._key_bytes else body
 
     def _error(self, reply: Reply) -> VenueError:
-        retry_after_s = _retry_after_s(reply.headers.get("Retry-After", ""))
+        retry_after_s = _retry_after_s(reply.headers.get("retry-after", ""))
         if reply.status == _RATE_LIMITED:
             self.budget.pause(reply.received_ns, retry_after_s)
         return venue_error(reply.status, reply.body, retry_after_s)
 
 
-def connection_failure(endpoint: Endpoint, error: aiohttp.ClientError | TimeoutError) -> VenueError:
+def request_failure(endpoint: Endpoint, error: aiohttp.ClientError | TimeoutError) -> VenueError:
     """What a failure of the HTTP library says of the request: never sent, or without an answer."""
-    where = f"{endpoint.network} at {endpoint.host}"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Unreachable(f"{where}: {_certificate_problem(error)}")
-    if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return Unreachable(f"{where}: no TLS connection ({error.os_error}); is it a server with TLS?")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Unreachable(f"{where}: the name of the host is unknown; check the network of this machine")
+        return _unreachable(endpoint, socket.gaierror())
     if isinstance(error, aiohttp.ClientConnectorError):
-        return Unreachable(f"{where}: no connection ({error.strerror}); is it up, and the address right?")
+        return _unreachable(endpoint, error.os_error)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Unreachable(f"{where}: no connection in time; check the network of this machine")
+        return _unreachable(endpoint, error)
     if isinstance(error, TimeoutError):
-        return OutcomeUnknown(f"{where}: no reply in time")
-    return OutcomeUnknown(f"{where}: the connection was lost before the reply ({type(error).__name__})")
+        return _outcome_unknown(endpoint, "no reply in time")
+    return _outcome_unknown(endpoint, f"the connection was lost before the reply ({type(error).__name__})")
 
 
-def _certificate_problem(error: aiohttp.ClientConnectorCertificateError) -> str:
-    cause = error.certificate_error
-    problem = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(cause)
-    return (
-        f"its TLS certificate is not trusted ({problem}); check the date of this machine, its root "
-        "certificates, and whether a proxy is in between"
-    )
+def _outcome_unknown(endpoint: Endpoint, why: str) -> OutcomeUnknown:
+    return OutcomeUnknown(f"{endpoint.network} at {endpoint.host}: {why}")
+
+
+def _unreachable(endpoint: Endpoint, cause: OSError) -> Unreachable:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = (
+            f"its TLS certificate is not trusted ({cause.verify_message}); check the date of this machine, "
+            "its root certificates, and whether a proxy is in between"
+        )
+    elif isinstance(cause, ssl.SSLError):
+        why = f"no TLS connection ({cause.reason}); is it a server with TLS?"
+    elif isinstance(cause, socket.gaierror):
+        why = "the name of the host is unknown; check the network of this machine"
+    elif isinstance(cause, TimeoutError):
+        why = "no connection in time; check the network of this machine"
+    else:
+        why = f"no connection ({cause.strerror or cause}); is it up, and the address right?"
+    return Unreachable(f"{endpoint.network} at {endpoint.host}: {why}")
+
+
+def _target(path: str, query: Query) -> str:
+    if not query:
+        return path
+    return f"{path}?" + "&".join(f"{name}={quote(str(value), safe='')}" for name, value in query)
 
 
 def _retry_after_s(header: str) -> float:
