@@ -1,7 +1,7 @@
 """A small exchange that does as it is told: a real `Gateway`, its faults chosen by the test."""
 
 import asyncio
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -67,6 +67,9 @@ class FakeGateway:
         self.fee_rates = Fees(Decimal(0), Decimal("0.00025"))
         self.maker_fee = Decimal(0)
         self.account_leverage = Decimal(10)
+        self.leverages: dict[str, Decimal] = {}
+        self.skew_s = 0.0
+        self.unknown: Counter[str] = Counter()
         self.delay_s: dict[str, float] = defaultdict(float)
         self.reply_delay_s: dict[str, float] = defaultdict(float)
         self.hidden: set[str] = set()
@@ -174,7 +177,15 @@ class FakeGateway:
 
     async def leverage(self, markets: Sequence[str]) -> dict[str, Decimal]:
         await self._enter("leverage")
-        return dict.fromkeys(markets, self.account_leverage)
+        return {market: self.leverages.get(market, self.account_leverage) for market in markets}
+
+    async def set_leverage(self, market: str, leverage: Decimal) -> None:
+        await self._enter("set_leverage", f"{market} {leverage}")
+        self.leverages[market] = leverage
+
+    async def clock_skew_s(self) -> float:
+        await self._enter("clock_skew_s")
+        return self.skew_s
 
     async def candles(self, market: str, count: int) -> list[Candle]:
         await self._enter("candles", market)

@@ -64,6 +64,7 @@ class WatchedGateway(InProcessGateway):
         self.fail: dict[str, deque[Exception]] = defaultdict(deque)
         self.refuse: dict[str, Exception] = {}
         self.hides_fills = False
+        self.skew_s = 0.0
         self._clock = driver.clock
 
     def made(self, name: str) -> list[Call]:
@@ -88,6 +89,14 @@ class WatchedGateway(InProcessGateway):
     async def leverage(self, markets):
         self._note("leverage", tuple(markets))
         return await super().leverage(markets)
+
+    async def set_leverage(self, market, leverage):
+        self._note("set_leverage", (market, leverage))
+        await super().set_leverage(market, leverage)
+
+    async def clock_skew_s(self):
+        self._note("clock_skew_s")
+        return self.skew_s
 
     async def candles(self, market, count):
         self._note("candles", market)

@@ -118,10 +118,10 @@ def test_a_secret_is_masked_everywhere(mm, monkeypatch):
 
 
 def test_markets_lists_what_the_exchange_inside_offers(mm):
-    code, out, _ = mm("markets")
+    code, out, _ = mm("markets", "--inside")
     assert code == 0
     assert all(name in out for name in market_names())
-    _, out, _ = mm("markets", "--json")
+    _, out, _ = mm("markets", "--inside", "--json")
     assert [market["name"] for market in json.loads(out)["markets"]] == market_names()
 
 

@@ -1,14 +1,27 @@
 """Start and restart: what an earlier run left, what others left, and the switch before the first order."""
 
 from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
-from inside import BTC, Inside, assert_sound, in_virtual_time, rules
+from inside import BTC, START_NS, Inside, assert_sound, in_virtual_time, rules
 
-from market_maker.domain import Side
-from market_maker.gateway import OutcomeUnknown, RateLimited
-from market_maker.startup import ForeignOrdersFound
+from market_maker.domain import NS_PER_S, Side
+from market_maker.emulator.requests import DeadMansSwitchRequest
+from market_maker.emulator.scenarios import instruments
+from market_maker.gateway import OrderRefused, OutcomeUnknown, RateLimited
+from market_maker.instrument import MarketStatus
+from market_maker.public_markets import MarketChoiceError
+from market_maker.startup import AccountEmpty, ClockSkewed, ForeignOrdersFound, LeverageNotSet
+
+CHANGES = ("place", "cancel", "mass_cancel", "set_leverage", "arm_dead_mans_switch")
+
+
+def changed(run) -> list[str]:
+    """Requests of a run that change something at the exchange."""
+    return [call.name for call in run.gateway.calls if call.name in CHANGES]
 
 
 async def leave_behind(inside, names=("mm-0-aaaa", "mm-0-bbbb"), *, ticks_off=30, lots=1_000) -> None:
@@ -199,3 +212,175 @@ def test_the_switch_is_disarmed_though_the_exchange_is_busy(failures):
 
     inside, run = in_virtual_time(main)
     assert_sound(inside, run)
+
+
+@pytest.mark.parametrize(("skew_s", "where"), [(12.4, "behind"), (-3.2, "ahead")])
+def test_a_skewed_clock_is_refused_with_both_times_and_nothing_is_sent(skew_s, where):
+    async def main():
+        inside = Inside()
+        await leave_behind(inside)
+
+        def prepare(gateway):
+            gateway.skew_s = skew_s
+
+        return inside, await inside.session(5.0, "account_leverage=3", prepare=prepare)
+
+    inside, run = in_virtual_time(main)
+    assert isinstance(run.error, ClockSkewed)
+    message = str(run.error)
+    assert f"{abs(skew_s):.1f} s {where}" in message
+    assert "2026-01-05 00:00:00.5" in message
+    assert message.count("2026-01-0") == 2
+    assert "NTP" in message
+    assert changed(run) == []
+    # Not even what an earlier run of ours left.
+    assert len(inside.open_ids()) == 2
+
+
+def test_a_clock_within_what_is_allowed_is_good_enough():
+    async def main():
+        inside = Inside()
+
+        def prepare(gateway):
+            gateway.skew_s = 2.9
+
+        return inside, await inside.session(5.0, prepare=prepare)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+
+
+def test_leverage_is_set_at_most_to_what_the_market_allows_and_verified():
+    most = {BTC: Decimal(50), "ETH-USD": Decimal(20)}
+
+    async def main():
+        listed = [replace(each, max_leverage=most[each.name]) for each in instruments(tuple(most))]
+        inside = Inside(markets=tuple(most), listed=listed)
+        return inside, await inside.session(5.0, "account_leverage=30")
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    expected = {BTC: 30, "ETH-USD": 20}
+    assert dict(call.what for call in run.gateway.made("set_leverage")) == expected
+    (record,) = run.records("leverage_set")
+    assert {name: Decimal(record[name]) for name in expected} == expected
+    # The risk manager reckons with what was set.
+    assert run.gateway.made("set_leverage")[-1].at_s < run.gateway.made("leverage")[-1].at_s
+    assert changed(run)[:2] == ["set_leverage"] * 2
+
+
+def test_leverage_that_is_set_already_or_not_wanted_is_left_alone():
+    async def main():
+        inside = Inside()
+        first = await inside.session(3.0, "account_leverage=7")
+        second = await inside.session(3.0, "account_leverage=7", seed=2)
+        return first, second, await inside.session(3.0, seed=3)
+
+    first, second, third = in_virtual_time(main)
+    assert len(first.gateway.made("set_leverage")) == 1
+    assert second.gateway.made("set_leverage") == []
+    assert third.gateway.made("set_leverage") == []
+
+
+def test_leverage_that_the_exchange_refuses_ends_the_start():
+    async def main():
+        inside = Inside()
+
+        def prepare(gateway):
+            gateway.refuse["set_leverage"] = OrderRefused("1052: insufficient margin", 1052)
+
+        return await inside.session(3.0, "account_leverage=7", prepare=prepare)
+
+    run = in_virtual_time(main)
+    assert isinstance(run.error, LeverageNotSet)
+    assert "BTC-USD" in str(run.error)
+    assert "1052" in str(run.error)
+    assert run.gateway.made("place") == []
+
+
+def test_leverage_that_did_not_take_ends_the_start():
+    async def main():
+        inside = Inside()
+
+        def prepare(gateway):
+            async def forget(market, leverage):
+                return None
+
+            gateway.set_leverage = forget
+
+        return await inside.session(3.0, "account_leverage=7", prepare=prepare)
+
+    run = in_virtual_time(main)
+    assert isinstance(run.error, LeverageNotSet)
+    assert "expected a leverage of 7" in str(run.error)
+
+
+def test_orders_of_others_in_a_market_that_is_not_quoted_are_refused_too():
+    async def main():
+        inside = Inside(markets=(BTC, "ETH-USD"))
+        await inside.until(0.5)
+        await inside.order(
+            Side.BUY, inside.best(Side.BUY, "ETH-USD") - 30, 1_000, "ETH-USD", external_id="theirs-1"
+        )
+        inside.markets = (BTC,)
+        refused = await inside.session(3.0, "account_leverage=3")
+        left = await inside.session(3.0, "foreign_orders=leave", seed=2)
+        return inside, refused, left
+
+    inside, refused, left = in_virtual_time(main)
+    assert isinstance(refused.error, ForeignOrdersFound)
+    assert "theirs-1 in ETH-USD" in str(refused.error)
+    assert changed(refused) == []
+    assert left.error is None
+    assert len(left.gateway.made("place")) > 0
+    assert inside.open_ids() == ["theirs-1"]
+
+
+@pytest.mark.parametrize("status", [MarketStatus.REDUCE_ONLY, MarketStatus.DISABLED])
+def test_a_market_that_is_not_active_is_refused(status):
+    async def main():
+        inside = Inside(listed=[replace(listed, status=status) for listed in instruments((BTC,))])
+        return await inside.session(3.0)
+
+    run = in_virtual_time(main)
+    assert isinstance(run.error, MarketChoiceError)
+    assert f"expected status ACTIVE, was {status.value}" in str(run.error)
+    assert changed(run) == []
+
+
+def test_an_account_without_money_is_refused():
+    async def main():
+        inside = Inside(deposit="0")
+        return await inside.session(3.0)
+
+    run = in_virtual_time(main)
+    assert isinstance(run.error, AccountEmpty)
+    assert "deposit" in str(run.error)
+    assert changed(run) == []
+
+
+def test_lesson_19_a_clean_exit_leaves_the_switch_of_siblings_armed():
+    """Beside orders of others the countdown runs on: a sibling feeds it, and nobody is left without."""
+    settings = ("foreign_orders=leave", "dead_man_interval_s=5", "dead_man_countdown_s=20")
+
+    async def main():
+        inside = Inside("calm")
+        await leave_behind(inside, ("theirs-1",), ticks_off=200)
+        run = await inside.session(8.0, *settings)
+        armed_until_ns = inside.account.switch_due_ns
+        # The sibling lives, and feeds it: nothing of it is taken away.
+        await inside.driver.send(inside.account_id, DeadMansSwitchRequest(countdown_s=60))
+        await inside.until(inside.now_s + 40.0)
+        fed = inside.open_ids()
+        # It dies: what is left goes.
+        await inside.until(inside.now_s + 30.0)
+        return inside, run, armed_until_ns, fed
+
+    inside, run, armed_until_ns, fed = in_virtual_time(main)
+    assert run.error is None
+    assert run.outcome.remaining == ()
+    assert [call.what for call in run.gateway.made("arm_dead_mans_switch")].count(0) == 0
+    assert armed_until_ns > START_NS + 9 * NS_PER_S
+    assert [record["left_armed"] for record in run.records("dead_mans_switch")]
+    assert fed == ["theirs-1"]
+    assert inside.open_ids() == []

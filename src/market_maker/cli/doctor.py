@@ -44,7 +44,7 @@ def doctor(
 ) -> None:
     """Say whether everything is ready: network, clock, keys, money, markets, streams, limits.
 
-    It places no order and changes nothing. Exits with 0 if the bot can start, with 1 if something is in its way.
+    It places no order and changes nothing. Exits with 0 if the bot can start, else with 1.
     """
     from market_maker.cli.checks import Examination
     from market_maker.clock import SystemClock

@@ -94,8 +94,9 @@ def flatten(
 ) -> None:
     """Cancel every order, then close every position with reduce-only orders, and verify that all is flat.
 
-    Where the exchange takes no immediate orders (after maintenance), reducing orders rest instead. Exits with
-    0 only if the positions are flat and nothing is open.
+    Where the exchange takes no immediate orders (after maintenance), reducing orders rest instead.
+
+    Exits with 0 only if the positions are flat and nothing is open.
     """
 
     def adjusted(more: Sequence[str]) -> "Config":
