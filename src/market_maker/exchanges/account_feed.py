@@ -17,7 +17,8 @@ from market_maker.exchanges.link import Link, StreamLoss, hear_all
 from market_maker.exchanges.outbox import Outbox
 from market_maker.exchanges.quotes import foreign_envelope, read_envelope
 from market_maker.exchanges.socket import ACCOUNT_PATH, Connector, StreamBroken
-from market_maker.exchanges.wire import ZERO, CorruptFrame, check_turn
+from market_maker.exchanges.turns import Turns
+from market_maker.exchanges.wire import ZERO, CorruptFrame
 from market_maker.gateway import AccountEvent, CredentialsRefused, PositionReport, StreamLost
 from market_maker.instrument import Instrument
 
@@ -40,13 +41,13 @@ class _Account:
         self._clock = clock
         self._outbox = outbox
         self._unknown = unknown
-        self._seq = 0
+        self._turns = Turns("account", unknown)
         self._is_known_lost = False
         # Markets in which the stream last said that there is a position.
         self._held: set[str] = set()
 
     def on_open(self) -> None:
-        self._seq = 0
+        self._turns.restart(first=1)
 
     def on_frame(self, frame: bytes) -> None:
         if self._outbox.backlog >= MAX_BACKLOG:
@@ -63,20 +64,12 @@ class _Account:
                 raise
             self._count_type(envelope.type)
             if envelope.seq:
-                self._is_in_turn(envelope.seq)
+                self._turns.is_next(envelope.seq, frame)
             return
-        if self._is_in_turn(decoded.seq):
+        if self._turns.is_next(decoded.seq, frame):
             if not decoded.kinds:
                 self._count_type(read_envelope(frame).type)
             self._hand_on(decoded)
-
-    def _is_in_turn(self, seq: int) -> bool:
-        if self._seq and seq == self._seq:
-            self._unknown["account frame twice"] += 1
-            return False
-        check_turn("account", seq, self._seq + 1)
-        self._seq = seq
-        return True
 
     def _count_type(self, kind: str | None) -> None:
         if kind not in _OTHER_TYPES:

@@ -17,7 +17,8 @@ from market_maker.exchanges.link import Link, StreamHearer, StreamLoss, hear_all
 from market_maker.exchanges.quotes import Envelope, decode_bbo, decode_index, foreign_envelope
 from market_maker.exchanges.side_streams import MAX_BACKLOG, Decode, MarketOutbox, PublicTrades, SideStream
 from market_maker.exchanges.socket import Connector, StreamBroken
-from market_maker.exchanges.wire import CorruptFrame, check_turn, corrupt
+from market_maker.exchanges.turns import Turns
+from market_maker.exchanges.wire import CorruptFrame, corrupt
 from market_maker.gateway import MarketEvent, MarketNotFound, StreamLost
 from market_maker.instrument import Instrument
 
@@ -34,12 +35,12 @@ class _Book:
         self._clock = clock
         self._outbox = outbox
         self._unknown = unknown
-        self._seq: int | None = None
+        self._turns = Turns("book", unknown)
         self._is_known_lost = False
         self._has_begun = False
 
     def on_open(self) -> None:
-        self._seq = None
+        self._turns.restart()
 
     def on_frame(self, frame: bytes) -> None:
         if self._outbox.backlog >= MAX_BACKLOG:
@@ -54,29 +55,20 @@ class _Book:
             envelope = foreign_envelope(frame, _BOOK_TYPES)
             if envelope is None:
                 raise
-            self._pass_over(envelope)
+            self._pass_over(envelope, frame)
             return
-        if self._seq is None and not update.is_snapshot:
+        if not (self._turns.has_begun or update.is_snapshot):
             raise corrupt("a snapshot at the start of the book", f"frame {update.seq}, a change")
-        if self._is_in_turn(update.seq):
+        if self._turns.is_next(update.seq, frame):
             if update.is_snapshot:
                 self._is_known_lost = False
             self._put(update)
 
-    def _pass_over(self, envelope: Envelope) -> None:
+    def _pass_over(self, envelope: Envelope, frame: bytes) -> None:
         """Note a frame of a type that nobody documented; it has its place in the sequence all the same."""
         self._unknown[f"book frame {envelope.type}"] += 1
-        if self._seq is not None and envelope.seq:
-            self._is_in_turn(envelope.seq)
-
-    def _is_in_turn(self, seq: int) -> bool:
-        if self._seq is not None:
-            if seq == self._seq:
-                self._unknown["book frame twice"] += 1
-                return False
-            check_turn("book", seq, self._seq + 1)
-        self._seq = seq
-        return True
+        if self._turns.has_begun and envelope.seq:
+            self._turns.is_next(envelope.seq, frame)
 
     def on_lost(self, loss: StreamLoss) -> None:
         if not self._is_known_lost:
