@@ -139,6 +139,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
     """Errors that a person can mend, and the exit code of each. Imported only once there is an error."""
     from market_maker.cli.confirmation import NotConfirmed
     from market_maker.config import ConfigError
+    from market_maker.emulator.faults import FaultError
     from market_maker.emulator.scenarios import UnknownMarket, UnknownScenario
     from market_maker.exchanges.endpoints import EndpointError
     from market_maker.gateway import VenueError
@@ -153,6 +154,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
         ConfigError: ExitCode.USAGE,
         EndpointError: ExitCode.USAGE,
         NotConfirmed: ExitCode.USAGE,
+        FaultError: ExitCode.USAGE,
         UnknownScenario: ExitCode.USAGE,
         UnknownMarket: ExitCode.EXCHANGE,
         MarketChoiceError: ExitCode.USAGE,

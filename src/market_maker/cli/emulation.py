@@ -19,6 +19,7 @@ from rich.text import Text
 from market_maker.clock import SystemClock
 from market_maker.emulator.assembly import MarketSource, build_exchange
 from market_maker.emulator.driver import ExchangeDriver
+from market_maker.emulator.faults import FaultWindow
 from market_maker.emulator.rules import Delay, ExchangeRules, LatencyRules, MoneyRules, OrderRules
 from market_maker.emulator.server import EmulatorServer, is_loopback
 from market_maker.emulator.server_control import CONTROL_PATH, described
@@ -45,6 +46,7 @@ class Emulation:
     source: MarketSource
     rules: ExchangeRules
     server_rules: ServerRules
+    faults: tuple[FaultWindow, ...]
     accounts: int
     deposit: Decimal
     host: str
@@ -84,6 +86,7 @@ async def _serve(emulation: Emulation, *, exit_with_stdin: bool, as_json: bool) 
     stop = _stop_event(exit_with_stdin=exit_with_stdin)
     clock = SystemClock()
     exchange = build_exchange(emulation.source, clock.now_ns(), emulation.rules)
+    exchange.plan_faults(emulation.faults)
     accounts = [
         served_account(exchange.add_account(emulation.deposit), emulation.source.seed, index)
         for index in range(emulation.accounts)

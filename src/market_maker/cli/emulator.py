@@ -56,6 +56,12 @@ def emulator(
     requests_per_minute: Annotated[
         int, typer.Option(min=1, help="Requests that an account may send in a minute.")
     ] = 1000,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE]@FROM+FOR", help="Fail from a second on, so long; may be repeated."
+        ),
+    ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not check signatures: faster.")] = False,
     exit_with_stdin: Annotated[
         bool,
@@ -66,6 +72,7 @@ def emulator(
     """Be the exchange, on this machine: REST and streams for any client, and test accounts with money."""
     from market_maker.cli.emulation import Emulation, exchange_rules, run_emulation
     from market_maker.emulator.assembly import MarketSource
+    from market_maker.emulator.faults import parse_fault
     from market_maker.emulator.scenarios import market_names
     from market_maker.emulator.server_rules import ServerRules
 
@@ -74,6 +81,7 @@ def emulator(
         source=MarketSource(tuple(market or generated), scenario, seed, recording, offset),
         rules=exchange_rules(latency_ms, funding_every, requests_per_minute),
         server_rules=ServerRules(verify_signatures=not no_verify),
+        faults=tuple(parse_fault(each) for each in fault or ()),
         accounts=accounts,
         deposit=Decimal(str(deposit)),
         host=host,

@@ -60,6 +60,11 @@ class MinuteBars:
             close = bar.close_ticks
             self._bar = Bar(bar.open_ns + _MINUTE_NS, close, close, close, close, 0)
 
+    @property
+    def forming(self) -> list[Bar]:
+        """The bar that is not closed yet, if there is one."""
+        return [] if self._bar is None else [self._bar]
+
     def closed(self, count: int) -> list[Bar]:
         """Return the last closed bars, oldest first."""
         return list(self._closed)[-count:] if count > 0 else []

@@ -5,10 +5,12 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Final, NamedTuple
 
+import msgspec
+
 from market_maker.domain import NS_PER_MS, NS_PER_S, Side
 from market_maker.emulator import frames
 from market_maker.emulator.frames import millis, text
-from market_maker.emulator.market import Bar, Market
+from market_maker.emulator.market import Bar, Market, MinuteBars
 from market_maker.emulator.pages import WHOLE, Page, page_body
 from market_maker.emulator.settlement import (
     COLLATERAL_ID,
@@ -88,6 +90,15 @@ class MarketQueries:
             bar for bar in _grouped(_bars(state, shape.kind, needed, now_ns), shape) if bar.open_ns < end_ns
         ]
         return frames.ok([_candle(state, shape.kind, bar) for bar in reversed(whole[-count:])])
+
+    def candle_frame(self, market: str, shape: CandleShape, now_ns: int, seq: int) -> bytes:
+        """Frame of a candle stream: the candle that is forming; no row where nothing is known of it."""
+        state = self._venue.markets[market]
+        length_ns = shape.minutes * _MINUTE_NS
+        known = _bars(state, shape.kind, shape.minutes, now_ns) + _minute_bars(state, shape.kind).forming
+        forming = [bar for bar in known if bar.open_ns // length_ns == now_ns // length_ns]
+        rows = [_candle(state, shape.kind, _folded(forming))] if forming else []
+        return msgspec.json.encode({"data": rows, "ts": millis(now_ns), "seq": seq})
 
     def funding_rates(self, market: str, start_ns: int, end_ns: int, page: Page = WHOLE) -> bytes:
         """Rates that were paid between two instants, newest first; the cursor is the instant in ms."""
@@ -218,8 +229,13 @@ def _asset(number: int, name: str, config: L2Config, *, is_collateral: bool) -> 
 def _bars(market: Market, kind: str, count: int, now_ns: int) -> list[Bar]:
     if kind == TRADE_CANDLES:
         return market.last_bars(count, now_ns)
-    bars = market.mark_bars if kind == MARK_CANDLES else market.index_bars
-    return market.last_price_bars(bars, count, now_ns)
+    return market.last_price_bars(_minute_bars(market, kind), count, now_ns)
+
+
+def _minute_bars(market: Market, kind: str) -> MinuteBars:
+    if kind == TRADE_CANDLES:
+        return market.bars
+    return market.mark_bars if kind == MARK_CANDLES else market.index_bars
 
 
 def _grouped(bars: Sequence[Bar], shape: CandleShape) -> list[Bar]:

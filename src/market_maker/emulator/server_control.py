@@ -4,16 +4,20 @@ No key is asked for, so it is there on loopback only.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from market_maker.emulator.driver import ExchangeDriver
+from market_maker.emulator.faults import FaultError, faults_of
 from market_maker.emulator.frames import text
-from market_maker.emulator.server_calls import respond
+from market_maker.emulator.server_calls import BAD_REQUEST, refusal_response, respond
 from market_maker.emulator.server_rules import ServedAccount
 
-CONTROL_PATH = "/emulator"
+CONTROL_PATH: Final = "/emulator"
+
+_read_values = msgspec.json.Decoder(dict[str, float]).decode
 
 
 def described(accounts: Iterable[ServedAccount]) -> list[dict[str, object]]:
@@ -42,6 +46,7 @@ class ControlCalls:
         return [
             web.get(f"{CONTROL_PATH}/accounts", self._describe),
             web.get(f"{CONTROL_PATH}/state", self._state),
+            web.post(f"{CONTROL_PATH}/faults", self._set_faults),
         ]
 
     async def _describe(self, _: web.Request) -> web.StreamResponse:
@@ -52,5 +57,16 @@ class ControlCalls:
         state = {
             "openOrders": {str(number): len(self._exchange.account(number).open) for number in ids},
             "equity": {str(number): text(self._exchange.equity(number)) for number in ids},
+            "faults": self._exchange.faults.values(),
+            "faultCounts": self._exchange.fault_counts,
         }
         return respond(200, msgspec.json.encode(state))
+
+    async def _set_faults(self, request: web.Request) -> web.StreamResponse:
+        """Set the faults that the body names, `{"lost_replies":0.3}`; the others are off."""
+        try:
+            faults = faults_of(_read_values(await request.read()))
+        except (msgspec.DecodeError, FaultError) as error:
+            return refusal_response(BAD_REQUEST, str(error))
+        self._exchange.set_faults(faults)
+        return respond(200, msgspec.json.encode({"faults": faults.values()}))

@@ -20,7 +20,7 @@ from market_maker.emulator.server_calls import (
 from market_maker.emulator.server_rules import REST_PATH, ServerRules
 from market_maker.emulator.validation import Refusal
 
-INTERVAL_MINUTES: Final = {
+_INTERVAL_MINUTES: Final = {
     "PT1M": 1,
     "PT5M": 5,
     "PT15M": 15,
@@ -40,6 +40,14 @@ _INTERVAL_REFUSED: Final = Refusal(400, 1005)
 _SETTLEMENT_CONTRACT: Final = "0x0"
 
 Look = Callable[[Arguments], bytes]
+
+
+def candle_minutes(asked: Arguments) -> int:
+    """Length of the candles that a call asks for."""
+    minutes = _INTERVAL_MINUTES.get(asked.word("interval"))
+    if minutes is None:
+        raise CallRefused(_INTERVAL_REFUSED)
+    return minutes
 
 
 class PublicCalls:
@@ -91,9 +99,7 @@ class PublicCalls:
         market, kind = self._market(asked), asked.part("kind")
         if kind not in CANDLE_KINDS:
             raise CallRefused(NOT_FOUND)
-        minutes = INTERVAL_MINUTES.get(asked.word("interval"))
-        if minutes is None:
-            raise CallRefused(_INTERVAL_REFUSED)
+        minutes = candle_minutes(asked)
         end_ms = asked.number("endTime")
         shape = CandleShape(kind, minutes, None if end_ms is None else end_ms * NS_PER_MS)
         count = min(asked.number("limit") or _USUAL_CANDLES, _MOST_CANDLES)
