@@ -169,6 +169,30 @@ class FlakyDriver(ExchangeDriver):
         self.opened[Topic("account", account_id=account_id)].queue.put_nowait(("ORDER", b"{"))
 
 
+class FailingFlow:
+    """A flow of another, that fails at an instant; from then on it has ended."""
+
+    def __init__(self, flow, at_ns: int, error: Exception) -> None:
+        self.market = flow.market
+        self._flow, self._at_ns, self._error = flow, at_ns, error
+        self._ended = False
+
+    def next_ns(self):
+        return None if self._ended else self._flow.next_ns()
+
+    def pop(self, book):
+        if self._flow.next_ns() >= self._at_ns:
+            self._ended = True
+            raise self._error
+        return self._flow.pop(book)
+
+    def index_price(self):
+        return self._flow.index_price()
+
+    def past_bars(self, count):
+        return self._flow.past_bars(count)
+
+
 @dataclass
 class Run:
     """A session that ended: its outcome or its error, and what it left behind."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from emulator_flows import NO_DELAY, START_NS, Bench, instant_rules
+from emulator_flows import NO_DELAY, START_NS, Bench, default_instrument, instant_rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +13,7 @@ from market_maker.domain import NS_PER_MS, Side
 from market_maker.emulator import frames
 from market_maker.emulator.flow import LevelChange
 from market_maker.emulator.rules import Delay, MoneyRules, StreamRules
+from market_maker.emulator.streams import Reply, StreamFrame, Topic
 
 BUY, SELL = Side.BUY, Side.SELL
 
@@ -259,3 +260,196 @@ def test_the_mark_follows_the_book_away_from_the_index():
     for _ in range(60):
         bench.wait(1)
     assert Decimal("103.9") < bench.exchange.mark(bench.market) <= Decimal(104)
+
+
+def by_reader(bench, number, kind=None):
+    """Decoded frames of one subscription."""
+    found = [out for out in bench.outputs if isinstance(out, StreamFrame) and out.subscription == number]
+    return [json.loads(out.frame) for out in found if kind is None or out.kind == kind]
+
+
+def follow(frames) -> dict[str, dict[Decimal, Decimal]]:
+    """The book that a client has who follows its frames; a change that comes twice shows."""
+    books: dict[str, dict[Decimal, Decimal]] = {"b": {}, "a": {}}
+    for number, frame in enumerate(frames, start=1):
+        assert frame["seq"] == number
+        for side, book in books.items():
+            _follow(book, frame["type"] == "SNAPSHOT", frame["data"][side])
+    return books
+
+
+def test_each_subscription_has_its_own_sequence_and_no_change_comes_twice():
+    bench = Bench()
+    bench.events(LevelChange(BUY, 99, 10), LevelChange(SELL, 101, 20))
+    first = bench.exchange.subscribe(Topic("book", bench.market))
+    bench.wait(0.15)
+    bench.level(BUY, 98, 3)
+    # Its change is pending for the first while the second joins.
+    second = bench.exchange.subscribe(Topic("book", bench.market))
+    bench.wait(0.2)
+    bench.level(BUY, 98, 7)
+    bench.wait(0.2)
+    assert [(f["type"], f["seq"]) for f in by_reader(bench, first)] == [
+        ("SNAPSHOT", 1),
+        ("DELTA", 2),
+        ("DELTA", 3),
+    ]
+    assert [(f["type"], f["seq"]) for f in by_reader(bench, second)] == [("SNAPSHOT", 1), ("DELTA", 2)]
+    assert by_reader(bench, second)[1]["data"]["b"] == [{"q": "0.4", "p": "98", "c": "0.7"}]
+    assert follow(by_reader(bench, first)) == follow(by_reader(bench, second))
+    bench.exchange.unsubscribe(second)
+    bench.level(BUY, 98, 8)
+    bench.wait(0.2)
+    assert len(by_reader(bench, first)) == 4
+    assert len(by_reader(bench, second)) == 2
+
+
+def test_a_periodic_snapshot_of_one_reader_takes_no_change_from_the_others():
+    bench = Bench(instant_rules(streams=StreamRules(balance_interval_s=0.0, book_snapshot_s=1)))
+    bench.events(LevelChange(BUY, 99, 10), LevelChange(SELL, 101, 20))
+    readers = []
+    for step in range(40):
+        if step % 5 == 0:
+            readers.append(bench.exchange.subscribe(Topic("book", bench.market)))
+        bench.level(BUY, 90 + step % 7, 1 + step)
+        bench.wait(0.07)
+    bench.wait(0.2)
+    for number in readers:
+        frames_of_it = by_reader(bench, number)
+        assert follow(frames_of_it) == follow(by_reader(bench, readers[0]))
+    assert [f["type"] for f in by_reader(bench, readers[0])].count("SNAPSHOT") == 4
+
+
+def test_what_is_told_to_several_is_encoded_alike():
+    bench = Bench()
+    readers = [bench.exchange.subscribe(Topic("mark", bench.market)) for _ in range(2)]
+    bench.flow.index = Decimal("100.5")
+    bench.wait(1)
+    one, other = (by_reader(bench, number) for number in readers)
+    assert one == other
+    assert [frame["seq"] for frame in one] == [1, 2]
+
+
+def test_the_best_prices_come_alone_as_snapshots_at_most_every_10_ms_and_when_they_changed():
+    bench = Bench()
+    bench.events(LevelChange(BUY, 99, 10), LevelChange(BUY, 98, 5), LevelChange(SELL, 101, 20))
+    bench.wait(0.5)
+    number = bench.exchange.subscribe(Topic("bbo", bench.market))
+    bench.wait(0.001)
+    (first,) = by_reader(bench, number)
+    assert first["data"] == {
+        "t": "SNAPSHOT",
+        "m": "X-USD",
+        "b": [{"q": "1.0", "p": "99"}],
+        "a": [{"q": "2.0", "p": "101"}],
+        "d": "f",
+    }
+    # Behind the best price nothing is told.
+    bench.level(BUY, 97, 4)
+    bench.wait(0.1)
+    assert len(by_reader(bench, number)) == 1
+    for lots in range(11, 31):
+        bench.level(BUY, 99, lots)
+        bench.wait(0.001)
+    bench.wait(0.1)
+    told = by_reader(bench, number)
+    assert 3 <= len(told) <= 4
+    assert {frame["type"] for frame in told} == {"SNAPSHOT"}
+    assert [frame["seq"] for frame in told] == list(range(1, len(told) + 1))
+    assert told[-1]["data"]["b"] == [{"q": "3.0", "p": "99"}]
+    # What goes and comes back between two frames is no change.
+    bench.events(LevelChange(BUY, 99, 5), LevelChange(BUY, 99, 30))
+    bench.wait(0.1)
+    assert len(by_reader(bench, number)) == len(told)
+    bench.level(SELL, 101, 0)
+    bench.wait(0.1)
+    assert by_reader(bench, number)[-1]["data"]["a"] == []
+
+
+def test_a_new_reader_of_the_best_prices_leaves_the_others_theirs():
+    bench = Bench()
+    bench.events(LevelChange(BUY, 99, 10), LevelChange(SELL, 101, 20))
+    first = bench.exchange.subscribe(Topic("bbo", bench.market))
+    bench.wait(0.5)
+    bench.level(BUY, 100, 7)
+    second = bench.exchange.subscribe(Topic("bbo", bench.market))
+    bench.wait(0.1)
+    assert [frame["data"]["b"][0]["p"] for frame in by_reader(bench, first)] == ["99", "100"]
+    assert [frame["data"]["b"][0]["p"] for frame in by_reader(bench, second)] == ["100"]
+
+
+def test_the_index_is_told_when_it_changes():
+    bench = Bench()
+    number = bench.exchange.subscribe(Topic("index", bench.market))
+    bench.wait(3)
+    bench.flow.index = Decimal("100.5")
+    bench.wait(3)
+    told = by_reader(bench, number)
+    assert [(f["type"], f["data"]["p"], f["seq"]) for f in told] == [("IP", "100", 1), ("IP", "100.5", 2)]
+
+
+@pytest.mark.parametrize("kind", ["book", "bbo", "mark", "index", "funding"])
+def test_all_markets_are_one_subscription_on_one_sequence(kind):
+    other = replace(default_instrument(), name="Y-USD")
+    bench = Bench(others=[other])
+    bench.flows[1].feed(bench.now_ns, LevelChange(BUY, 99, 10))
+    bench.wait(1)
+    number = bench.exchange.subscribe(Topic(kind))
+    bench.wait(0.1)
+    told = by_reader(bench, number)
+    assert {frame["data"]["m"] for frame in told} == {"X-USD", "Y-USD"}
+    assert [frame["seq"] for frame in told] == [1, 2]
+    for flow in bench.flows:
+        flow.index = Decimal("100.5")
+        flow.feed(bench.now_ns, LevelChange(BUY, 99, 20))
+    bench.wait(60.5)
+    told = by_reader(bench, number)
+    assert len(told) >= 4
+    assert [frame["seq"] for frame in told] == list(range(1, len(told) + 1))
+    bench.exchange.unsubscribe(number)
+    bench.outputs.clear()
+    bench.wait(61)
+    assert bench.outputs == []
+
+
+def test_two_readers_of_an_account_hear_of_a_thing_at_the_same_instant():
+    bench = Bench(instant_rules(latency=replace(NO_DELAY, stream=Delay(10.0, 10.0))))
+    topic = Topic("account", account_id=bench.accounts[0])
+    readers = [bench.exchange.subscribe(topic) for _ in range(2)]
+    bench.wait(1)
+    bench.outputs.clear()
+    bench.send(bench.request(BUY, 99, 1))
+    bench.wait(1)
+    heard = [out for out in bench.outputs if isinstance(out, StreamFrame)]
+    assert [out.subscription for out in heard] == readers
+    assert heard[0].due_ns == heard[1].due_ns
+    assert heard[0].frame == heard[1].frame
+
+
+@pytest.mark.parametrize(
+    ("topic", "named"),
+    [
+        (Topic("candles"), "candles"),
+        (Topic("book", "NO-USD"), "NO-USD"),
+        (Topic("account", account_id=7), "7"),
+    ],
+)
+def test_a_topic_that_does_not_exist_is_named(topic, named):
+    with pytest.raises(ValueError, match=f"expected .*, was .*{named}"):
+        Bench().exchange.subscribe(topic)
+
+
+def test_who_listens_makes_no_difference_to_requests():
+    latency = replace(NO_DELAY, request=Delay(5.0, 5.0), stream=Delay(5.0, 5.0))
+
+    def replies(listeners: int) -> list[int]:
+        bench = Bench(instant_rules(latency=latency))
+        for _ in range(listeners):
+            bench.listen()
+        dues = []
+        for lots in range(1, 9):
+            bench.exchange.submit(bench.accounts[0], bench.request(BUY, 90, lots), bench.now_ns)
+            dues += [out.due_ns for out in bench.wait(0.5) if isinstance(out, Reply)]
+        return dues
+
+    assert replies(0) == replies(1) == replies(3)

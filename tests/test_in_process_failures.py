@@ -1,34 +1,10 @@
 """The exchange inside, or the recording that it follows, fails while a session runs on it."""
 
-from inside import BTC, START_NS, Inside, in_virtual_time
+from inside import BTC, START_NS, FailingFlow, Inside, in_virtual_time
 
 from market_maker.domain import NS_PER_S
 from market_maker.emulator.scenarios import build_flows
 from market_maker.recordings.events import RecordingError
-
-
-class FailingFlow:
-    """A flow of another, that fails at an instant; from then on it has ended."""
-
-    def __init__(self, flow, at_ns: int, error: Exception) -> None:
-        self.market = flow.market
-        self._flow, self._at_ns, self._error = flow, at_ns, error
-        self._ended = False
-
-    def next_ns(self):
-        return None if self._ended else self._flow.next_ns()
-
-    def pop(self, book):
-        if self._flow.next_ns() >= self._at_ns:
-            self._ended = True
-            raise self._error
-        return self._flow.pop(book)
-
-    def index_price(self):
-        return self._flow.index_price()
-
-    def past_bars(self, count):
-        return self._flow.past_bars(count)
 
 
 def a_session_whose_flow_fails(error: Exception):

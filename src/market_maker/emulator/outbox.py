@@ -40,6 +40,8 @@ class Outbox:
 
     def send(self, stream: Stream, kind: str, payload: Payload, now_ns: int, due_ns: int) -> None:
         """Queue the next frame of a subscription; it arrives at `due_ns`, or with the one before it."""
+        if not stream.is_open:
+            return
         if not self.faults.is_on:
             self._push(_numbered(stream, kind, payload, now_ns, due_ns), stream)
             return
@@ -48,8 +50,6 @@ class Outbox:
                 self._push_harmed(stream, output)
 
     def _push_harmed(self, stream: Stream, output: StreamFrame | StreamClosed) -> None:
-        if not stream.is_open:
-            return
         if isinstance(output, StreamClosed):
             # What is under way is lost with the connection.
             stream.is_open = False
