@@ -178,6 +178,8 @@ class RestClient:
         if private and self._api_key is None:
             msg = f"{self.endpoint.network}: expected keys for {path}, was without: set MM_API_KEY"
             raise CredentialsRefused(msg)
+        if self.session.closed:
+            raise _outcome_unknown(self.endpoint, "the connection was closed by us, nothing is sent any more")
         now_ns = self._clock.now_ns()
         self.budget.spend(now_ns, urgent=urgent)
         return now_ns
