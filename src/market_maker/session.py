@@ -102,6 +102,7 @@ class Session:
         self._patience_s = config.of(OrderSettings).order_request_timeout_s
         self._funding_due = True
         self._funding_since_ns = self.started_ns
+        self._decided_ns = self.started_ns
 
     def portfolio(self, orders: OrderManager, account: AccountStream) -> Portfolio:
         """Positions, worst-case orders and money as they are now."""
@@ -292,9 +293,16 @@ class Session:
         return not any(self.ledger.position_lots(name) for name in self.desks)
 
     def is_healthy(self) -> bool:
-        """Whether the loop of at least one market decides and may quote: only then is the switch fed."""
+        """Whether the loop of at least one market decides and may quote: only then is the switch fed.
+
+        A market that is halted does not, though its orders' ends are still waited for; and one that only
+        waits, for longer than any request takes, has orders of which nobody knows whether they rest.
+        """
         now_ns = self.clock.now_ns()
-        return any(desk.is_deciding(now_ns) for desk in self.desks.values())
+        deciding = [d for d in self.desks.values() if d.is_deciding(now_ns) and not d.halts.gravest]
+        if any(reason != Reason.REQUEST_PENDING for desk in deciding for reason in desk.reasons.values()):
+            self._decided_ns = now_ns
+        return bool(deciding) and now_ns - self._decided_ns <= self._patience_s * NS_PER_S
 
     async def answer(self, request: Coroutine[Any, Any, T]) -> T:
         """Wait for the reply to a request, but not for ever.

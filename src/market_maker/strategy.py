@@ -216,7 +216,7 @@ class MarketMakerStrategy:
         if is_news:
             self.session.on_mid(desk, now_ns)
         if desk.book.trusted:
-            self._streams.on_book(desk, event.venue_ns)
+            self._streams.on_book(desk, event.venue_ns, now_ns)
 
     def _on_other_event(self, desk: MarketDesk, event: MarketEvent, now_ns: int) -> None:
         match event:
@@ -233,7 +233,7 @@ class MarketMakerStrategy:
                 desk.on_frame(now_ns)
                 self.session.expect_funding()
             case StreamLost():
-                self._streams.on_lost(desk, event.why)
+                self._streams.on_lost(desk, event.why, now_ns)
 
     async def _level_task(self, slot: SlotId) -> None:
         """Decide about one slot whenever something moved, and carry the decision out."""

@@ -76,11 +76,11 @@ class Upkeep:
     def on_account_lost(self, why: str) -> None:
         """Pull the quotes until the stream is back and the account was compared."""
         self._was_lost = True
-        self._halt_all(Reason.STREAM_LOST, why)
+        self._streams.on_account_lost(why)
+        self._refresh_all()
         self._compare_now.set()
 
-    def _halt_all(self, reason: Reason, why: str) -> None:
-        self._session.halt_all(reason, why)
+    def _refresh_all(self) -> None:
         for desk in self._session.desks.values():
             self._refresh(desk)
 
@@ -93,8 +93,7 @@ class Upkeep:
             await asyncio.sleep(_TICK_S)
             self._streams.check(self._session.clock.now_ns())
             self._session.watch_rate(self._orders.counters.rate_limited)
-            for desk in self._session.desks.values():
-                self._refresh(desk)
+            self._refresh_all()
 
     async def _keeper_task(self) -> None:
         """Every second: settle overdue orders, watch equity, fetch funding, show what is."""
@@ -140,7 +139,7 @@ class Upkeep:
                 await asyncio.sleep(_TICK_S if self._account.is_lost else _KEEP_S)
             elif not self._compare_now.is_set():
                 self._session.resume_all(Reason.DESYNCHRONISED)
-                self._session.resume_all(Reason.STREAM_LOST)
+                self._streams.on_account_compared()
 
     async def _agree(self) -> bool:
         if not self._may_ask():
@@ -161,7 +160,8 @@ class Upkeep:
             unknown = counters.unknown
             if not self._breaker.opens(session.clock.now_ns()):
                 continue
-            self._halt_all(Reason.CIRCUIT_BREAKER, f"repeated failures, the last: {self._breaker.last}")
+            session.halt_all(Reason.CIRCUIT_BREAKER, f"repeated failures, the last: {self._breaker.last}")
+            self._refresh_all()
             await asyncio.sleep(self._cooldown_s)
             await self._until_it_answers()
             unknown = counters.unknown
