@@ -351,6 +351,26 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(way):
     in_virtual_time(program)
 
 
+def test_an_order_goes_out_over_tls(tmp_path, monkeypatch):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    assert outcome(answers(200, b"ok"), tls=context) == b"ok"
+
+
+def test_a_certificate_for_another_host_is_not_trusted(tmp_path, monkeypatch):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("api.example.org").configure_cert(context)
+    error = outcome(answers(200, b"ok"), tls=context)
+    assert type(error) is Unreachable
+    assert "IP address mismatch" in str(error)
+
+
 @both_ways
 def test_a_server_without_tls_is_told_from_one_that_is_down(way):
     async def program():

@@ -346,16 +346,18 @@ class ExtendedGateway:
         `turn` gives an entry's instant and id. The wire has whole milliseconds.
         """
         since_ns -= since_ns % NS_PER_MS
-        found: dict[tuple[int, int], T] = {}
+        found: dict[int, tuple[int, T]] = {}
         cursors: list[int] = []
         while True:
             body = await self._rest.get(path, [*query, *(("cursor", last) for last in cursors[-1:])])
-            page = {turn(entry): entry for entry in _decoded(decode, body)}
-            found |= page
+            page = [(*turn(entry), entry) for entry in _decoded(decode, body)]
+            found |= {number: (at_ns, entry) for at_ns, number, entry in page}
             cursor = next_cursor(body)
+            reaches_back = not page or min(at_ns for at_ns, _, _ in page) < since_ns
             # A last page has no cursor, or the one before it again.
-            if cursor is None or cursor in cursors or not page or min(page)[0] < since_ns:
-                return [found[key] for key in sorted(found) if key[0] >= since_ns]
+            if cursor is None or cursor in cursors or reaches_back:
+                recent = sorted((at_ns, number) for number, (at_ns, _) in found.items() if at_ns >= since_ns)
+                return [found[number][1] for _, number in recent]
             cursors.append(cursor)
 
 

@@ -15,6 +15,8 @@ from market_maker.exchanges.http_reply import BadReply, HttpReply, read_reply
 
 _IDLE_S: Final = 30.0
 _CLOSING_S: Final = 1.0
+# An address that does not answer, as an IPv6 one may, holds up the next of the host for no longer than this.
+_NEXT_ADDRESS_S: Final = 0.25
 
 
 class ConnectFailed(Exception):
@@ -184,7 +186,15 @@ class OrderLines:
 
     async def _connect(self) -> Line:
         try:
-            _, line = await self._loop.create_connection(Line, self._host, self._port, ssl=self._tls)
+            # By hand: uvloop's create_connection tries one address after the other, however long each takes.
+            found = await self._loop.getaddrinfo(self._host, self._port, type=SOCK_STREAM)
+            connected = await start_connection(
+                found, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1, loop=self._loop
+            )
+            name = self._host if self._tls else None
+            _, line = await self._loop.create_connection(
+                Line, sock=connected, ssl=self._tls, server_hostname=name
+            )
         except OSError as error:
             raise ConnectFailed(error) from error
         self._open.add(line)
