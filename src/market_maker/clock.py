@@ -43,6 +43,10 @@ class SystemClock:
         """Monotonic reading for durations, ns."""
         return time.perf_counter_ns()
 
+    def thread_ns(self) -> int:
+        """Time that the processor spent on this thread, ns."""
+        return time.thread_time_ns()
+
 
 class LoopClock:
     """Time as an event loop has it, counted from `start_ns`: virtual where the loop is virtual."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import uvloop
 
+from market_maker import market_desk
 from market_maker.cli.child import EmulatorProcess
 from market_maker.cli.confirmation import confirm
 from market_maker.cli.connection import connect
@@ -13,6 +14,7 @@ from market_maker.cli.loop_watch import LoopWatch
 from market_maker.clock import Entropy, SystemClock
 from market_maker.config import Config
 from market_maker.config_sections import Network, SessionSettings
+from market_maker.exchanges import level_scanner
 from market_maker.exchanges.extended import ExtendedGateway
 from market_maker.strategy import MarketMakerStrategy
 
@@ -53,8 +55,15 @@ def run_connected(
     VenueError, StartRefused, OSError
         If it can not begin. What ends it later is in what is returned, beside the summary.
     """
+    compile_kernels()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(config, visit, emulator, show=show))
+
+
+def compile_kernels() -> None:
+    """Compile whatever is compiled, or load it from the cache, before anybody waits for it."""
+    market_desk.warm_up()
+    level_scanner.warm_up()
 
 
 async def _run(config: Config, visit: Visit, emulator: EmulatorProcess | None, *, show: bool) -> Played:
@@ -70,11 +79,8 @@ async def _run(config: Config, visit: Visit, emulator: EmulatorProcess | None, *
         raise
     began = _ends_with(emulator) if emulator is not None else _nothing
     seat = Seat(gateway, clock, Entropy(), account, watch, began)
-    try:
-        # A task of the loop's own, so that its steps are timed too.
-        return await asyncio.ensure_future(play_session(seat, config, visit.seconds, show=show))
-    finally:
-        watch.end()
+    # A task of the loop's own, so that its steps are timed too.
+    return await asyncio.ensure_future(play_session(seat, config, visit.seconds, show=show))
 
 
 async def _confirm(config: Config, account: str, gateway: ExtendedGateway, visit: Visit) -> None:

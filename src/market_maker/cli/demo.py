@@ -131,10 +131,9 @@ def _play_over_sockets(load: "Callable[..., Config]", play: "Play", *, show: boo
     markets = load().of(SessionSettings).markets
     with emulator_process(_options(play, markets)) as emulator:
         # While it starts, we do.
-        from market_maker.cli.connected import Visit, run_connected
-        from market_maker.market_desk import warm_up
+        from market_maker.cli.connected import Visit, compile_kernels, run_connected
 
-        warm_up()
+        compile_kernels()
         config = load(f"emulator_url={emulator.wait_for_url()}")
         played = run_connected(config, Visit(play.seconds, _ACCOUNT), show=show, emulator=emulator)
         code = report(played, as_json=as_json)

@@ -172,6 +172,8 @@ async def _ended(
         return Outcome(strategy.stop.why or str(error), remaining, strategy), error
     finally:
         gc.unfreeze()
+        if seat.watch is not None:
+            seat.watch.end()
 
 
 async def look_at_end(gateway: Gateway, outcome: Outcome, orders: OrderSettings) -> AtEnd:

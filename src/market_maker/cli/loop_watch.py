@@ -1,8 +1,11 @@
 """How long our code holds the event loop: every step of every task is timed, from its wake to its next wait.
 
-A timer that is late says only that something was; this says what. A step costs about half a microsecond more
-for it. Steps of other callbacks (a library's parser, a timer) are not seen; collections of garbage are, as
-they happen within a step.
+A timer that is late says only that something was; this says what. A step costs about a microsecond more for
+it. Steps of other callbacks (a library's parser, a timer) are not seen; collections of garbage are, as they
+happen within a step.
+
+Two clocks tell two things: by the wall's, how long the loop was held; by the processor's, how much of that
+our code took. Where other processes want the processor too, only the second is ours to mend.
 """
 
 import asyncio
@@ -10,35 +13,64 @@ import contextvars
 import gc
 from collections.abc import Coroutine, Generator
 from types import CoroutineType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from market_maker.clock import Clock
 from market_maker.metrics import Percentiles
 
 T = TypeVar("T")
 _NS_PER_US: Final = 1_000
 _NS_PER_MS: Final = 1_000_000
-_LONG_NS: Final = 5 * _NS_PER_MS
+_TOO_LONG_NS: Final = 5 * _NS_PER_MS
 # Named one by one if they are among the slowest.
 _NOTED_NS: Final = _NS_PER_MS
 _KEPT: Final = 5
 
 
-class LoopWatch:
-    """Times the steps of an event loop's tasks; what happens before `begin` is not counted.
+class StepClock(Protocol):
+    """What times a step."""
 
-    Parameters
-    ----------
-    clock : Clock
-        Whose `perf_ns` is read.
-    """
+    def perf_ns(self) -> int:
+        """Monotonic reading, ns."""
+        ...
 
-    def __init__(self, clock: Clock) -> None:
-        self._perf_ns = clock.perf_ns
+    def thread_ns(self) -> int:
+        """Time that the processor spent on this thread, ns."""
+        ...
+
+
+class _Longest:
+    """Percentiles of steps by one of the clocks, how many were too long, and the longest of each task."""
+
+    def __init__(self) -> None:
         self._steps = Percentiles()
-        self._slowest: dict[str, int] = {}
-        self._long = 0
-        self._longest_ns = 0
+        self._too_long = 0
+        self._by_task: dict[str, int] = {}
+
+    def add(self, name: str, spent_ns: int) -> None:
+        self._steps.add(spent_ns / _NS_PER_US)
+        if spent_ns >= _NOTED_NS:
+            self._too_long += spent_ns > _TOO_LONG_NS
+            self._by_task[name] = max(self._by_task.get(name, 0), spent_ns)
+
+    def figures(self) -> dict[str, object]:
+        longest = sorted(self._by_task.items(), key=lambda item: -item[1])[:_KEPT]
+        return {
+            "p50_us": round(self._steps.p50, 1),
+            "p99_us": round(self._steps.p99, 1),
+            "over_5_ms": self._too_long,
+            "longest_ms": {name: round(ns / _NS_PER_MS, 3) for name, ns in longest},
+        }
+
+
+class LoopWatch:
+    """Times the steps of an event loop's tasks, from `begin` to `end`."""
+
+    def __init__(self, clock: StepClock) -> None:
+        self._perf_ns = clock.perf_ns
+        self._thread_ns = clock.thread_ns
+        self._wall = _Longest()
+        self._processor = _Longest()
+        self._steps = 0
         self._collecting_ns = 0
         self._collected_ns = 0
         self._began_ns: int | None = None
@@ -59,33 +91,26 @@ class LoopWatch:
             gc.callbacks.remove(self._on_collection)
 
     def figures(self) -> dict[str, object]:
-        """Steps, their percentiles in µs, those over 5 ms, and the slowest in ms by task."""
-        slowest = sorted(self._slowest.items(), key=lambda item: -item[1])[:_KEPT]
+        """How many steps there were, their percentiles in µs, and the longest of a task in ms."""
         return {
-            "steps": self._steps.count,
-            "p50_us": round(self._steps.p50, 1),
-            "p99_us": round(self._steps.p99, 1),
-            "max_ms": round(self._longest_ns / _NS_PER_MS, 3),
-            "over_5_ms": self._long,
-            "slowest_ms": {name: round(ns / _NS_PER_MS, 3) for name, ns in slowest},
+            "steps": self._steps,
+            "wall": self._wall.figures(),
+            "processor": self._processor.figures(),
             "longest_collection_ms": round(self._collected_ns / _NS_PER_MS, 3),
         }
 
-    def count(self, name: str, begun_ns: int) -> None:
-        """Count a step that began at an instant of the clock's and ends now."""
-        if self._began_ns is None or begun_ns < self._began_ns:
-            return
-        spent_ns = self._perf_ns() - begun_ns
-        self._steps.add(spent_ns / _NS_PER_US)
-        if spent_ns < _NOTED_NS:
-            return
-        self._long += spent_ns > _LONG_NS
-        self._longest_ns = max(self._longest_ns, spent_ns)
-        self._slowest[name] = max(self._slowest.get(name, 0), spent_ns)
+    def now(self) -> tuple[int, int]:
+        """Read both clocks."""
+        return self._perf_ns(), self._thread_ns()
 
-    def perf_ns(self) -> int:
-        """Read the clock."""
-        return self._perf_ns()
+    def count(self, name: str, begun: tuple[int, int]) -> None:
+        """Count a step that began at a reading of the clocks and ends now."""
+        perf_ns, thread_ns = begun
+        if self._began_ns is None or perf_ns < self._began_ns:
+            return
+        self._steps += 1
+        self._processor.add(name, self._thread_ns() - thread_ns)
+        self._wall.add(name, self._perf_ns() - perf_ns)
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         now_ns = self._perf_ns()
@@ -118,18 +143,18 @@ class _Timed(Coroutine[Any, Any, T]):
         self.__name__ = self.__qualname__ = named.__qualname__
 
     def send(self, value: Any, /) -> Any:  # noqa: ANN401  (whatever event loop and coroutine exchange)
-        begun_ns = self._watch.perf_ns()
+        begun = self._watch.now()
         try:
             return self._send(value)
         finally:
-            self._watch.count(self.__qualname__, begun_ns)
+            self._watch.count(self.__qualname__, begun)
 
     def throw(self, *error: Any) -> Any:  # noqa: ANN401  (whatever event loop and coroutine exchange)
-        begun_ns = self._watch.perf_ns()
+        begun = self._watch.now()
         try:
             return self._inner.throw(*error)
         finally:
-            self._watch.count(self.__qualname__, begun_ns)
+            self._watch.count(self.__qualname__, begun)
 
     def close(self) -> None:
         self._inner.close()
