@@ -65,3 +65,17 @@ def test_profiles_are_shown_side_by_side():
     assert {row["profile"] for row in rows} == {"crypto", "legacy"}
     assert {row["where"] for row in rows} == {"mixed", "ramp", "crash"}
     assert len(profiles.markdown(rows).splitlines()) == 2 + len(rows)
+
+
+@pytest.mark.slow
+def test_wire_is_measured_beside_the_sdk_and_over_sockets():
+    result = benchmark("wire").main(rounds=2, orders=3, seconds=2.0)
+    in_json(result, ["decoding", "sending", "loop", "measured", "limits", "met"])
+    for pair in (*result["decoding"].values(), *result["sending"].values()):
+        assert pair["ours_us"]["p50"] > 0.0
+        assert pair["ratio"] > 0.0
+    for watched in result["loop"].values():
+        assert watched["why"] == "time is up"
+        assert watched["orders_placed"] > 0
+        assert watched["steps"] > 100
+    assert set(result["met"]) == set(result["limits"]) == set(result["measured"])
