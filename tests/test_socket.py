@@ -351,3 +351,19 @@ def test_closing_does_not_wait_for_a_peer_that_is_gone():
             return took_s
 
     assert in_virtual_time(program) <= 1.0
+
+
+def test_the_time_out_of_the_sessions_requests_does_not_end_a_stream():
+    async def program():
+        server = StreamServer()
+        await server.start()
+        timeout = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0, sock_read=5.0)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            stream = await Connector(session, server.url).open(PATH, SETTINGS)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(600):
+                    await stream.frame()
+            await stream.close()
+        await server.stop()
+
+    in_virtual_time(program)
