@@ -251,6 +251,7 @@ def test_open_and_silent_with_pongs_is_lost_after_the_named_silence():
     assert heard.books[2] == 1
 
 
+@pytest.mark.slow
 def test_quiet_is_not_stale():
     """lessons.md §2: a book that changes nothing but has its snapshot each minute is alive."""
 
