@@ -234,7 +234,7 @@ def test_lesson_20_a_position_is_flattened_though_the_book_is_old():
 
         async def during(strategy):
             await inside.until(2.0)
-            inside.driver.losing = {"book", "trades", "mark", "funding"}
+            inside.driver.losing = {"book", "bbo", "trades", "mark", "index", "funding"}
             await inside.until(16.0)
             assert set(strategy.session.desks[BTC].reasons.values()) == {Reason.STALE_BOOK}
 

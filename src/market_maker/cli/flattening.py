@@ -21,7 +21,6 @@ _CLOSING: Final = (
     "dead_man_enabled=false",
     "account_leverage=0",
     "warm_from_candles=false",
-    "order_expiry_s=60",
 )
 Adjust = Callable[[Sequence[str]], Config]
 
