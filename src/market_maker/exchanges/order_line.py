@@ -7,8 +7,11 @@ else a new one is opened. Nothing is ever sent twice.
 
 import asyncio
 import ssl
+from socket import SOCK_STREAM
 from typing import Final, NamedTuple, cast
 from urllib.parse import urlsplit
+
+from aiohappyeyeballs import start_connection
 
 from market_maker.exchanges.endpoints import Endpoint
 from market_maker.exchanges.http_reply import BadReply, HttpReply, read_reply
