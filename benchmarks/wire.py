@@ -11,7 +11,6 @@ import json
 import platform
 import sys
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -30,11 +29,8 @@ from x10.models.orderbook import OrderbookUpdateModel
 
 from market_maker.cli.child import child_process
 from market_maker.cli.connected import Visit, run_connected
-from market_maker.cli.connection import connect
-from market_maker.cli.host import Played, Seat, play_session
-from market_maker.cli.loop_watch import LoopWatch
 from market_maker.clock import Entropy, SystemClock
-from market_maker.config import Config, load_config
+from market_maker.config import load_config
 from market_maker.config_sections import ConnectionSettings, Network, Secret
 from market_maker.domain import NS_PER_S, NewOrder, Side
 from market_maker.emulator.assembly import MarketSource, build_exchange
@@ -47,7 +43,6 @@ from market_maker.exchanges.endpoints import Endpoint, endpoint_of
 from market_maker.exchanges.extended import ExtendedGateway
 from market_maker.exchanges.frames import decode_account, decode_book
 from market_maker.instrument import Instrument
-from market_maker.market_desk import warm_up
 from market_maker.orderbook_manager import BookSettings, OrderbookManager
 
 Decode = Callable[[bytes], object]
@@ -309,23 +304,8 @@ def measure_sending(orders: int) -> dict[str, Any]:
     return report
 
 
-class ProcessorClock(SystemClock):
-    """A clock whose stop-watch counts what this thread has of the processor."""
-
-    def perf_ns(self) -> int:
-        """Processor time of this thread, ns."""
-        return time.thread_time_ns()
-
-
 def measure_loop(seconds: float) -> dict[str, Any]:
     """Quote over sockets with 4 levels on both sides of three markets, and time each step of each task."""
-    return {
-        "by_clock": _session(seconds, lambda config: run_connected(config, Visit(seconds), show=False)),
-        "by_processor": _session(seconds, lambda config: _play_by_processor(config, seconds)),
-    }
-
-
-def _session(seconds: float, play: Callable[[Config], Played]) -> dict[str, Any]:
     with child_process(_server("--verify")) as server, tempfile.TemporaryDirectory() as folder:
         overrides = (
             "network=emulator",
@@ -334,8 +314,8 @@ def _session(seconds: float, play: Callable[[Config], Played]) -> dict[str, Any]
             f"journal_dir={folder}",
             "num_levels=4",
         )
-        warm_up()
-        played = play(load_config(overrides=overrides, environ={}, env_file=None))
+        config = load_config(overrides=overrides, environ={}, env_file=None)
+        played = run_connected(config, Visit(seconds), show=False)
     return {
         "seconds": seconds,
         "why": played.outcome.why,
@@ -343,22 +323,6 @@ def _session(seconds: float, play: Callable[[Config], Played]) -> dict[str, Any]
         "orders_placed": sum(run.orders.placed + run.orders.replaced for run in played.runs),
         **(played.loop or {}),
     }
-
-
-def _play_by_processor(config: Config, seconds: float) -> Played:
-    async def play() -> Played:
-        watch = LoopWatch(ProcessorClock())
-        watch.install(asyncio.get_running_loop())
-        clock = SystemClock()
-        gateway = await connect(config, clock, 0)
-        seat = Seat(gateway, clock, Entropy(), "0", watch)
-        try:
-            return await asyncio.ensure_future(play_session(seat, config, seconds, show=False))
-        finally:
-            watch.end()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(play())
 
 
 def main(rounds: int = 100, orders: int = 300, seconds: float = 60.0) -> dict[str, Any]:
@@ -378,7 +342,7 @@ def main(rounds: int = 100, orders: int = 300, seconds: float = 60.0) -> dict[st
         "snapshot_ratio": decoding["snapshot"]["ratio"],
         "snapshot_block_ms": round(decoding["snapshot"]["decode_and_apply_us"]["p50"] / 1e3, 2),
         "send_ratio": sending["signatures_not_checked"]["ratio"],
-        "loop_over_5_ms": loop["by_processor"]["over_5_ms"],
+        "loop_over_5_ms": loop["processor"]["over_5_ms"],
     }
     return {
         "benchmark": "wire",

@@ -17,7 +17,7 @@ import msgspec
 from market_maker.clock import Clock
 from market_maker.config_sections import ConnectionSettings
 from market_maker.domain import NS_PER_MS, NS_PER_S, NewOrder
-from market_maker.exchanges import level_scanner, replies
+from market_maker.exchanges import replies
 from market_maker.exchanges.account_feed import account_feed
 from market_maker.exchanges.credentials import AccountInfo, Keys, emulator_keys, log_in
 from market_maker.exchanges.endpoints import Endpoint
@@ -116,8 +116,6 @@ class ExtendedGateway:
         Unreachable
             If there is no connection.
         """
-        # No snapshot is to wait for the compiler.
-        level_scanner.warm_up()
         api_key = keys.api_key if keys else None
         rest = RestClient(endpoint, api_key, settings, clock)
         try:
