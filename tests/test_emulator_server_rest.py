@@ -17,6 +17,7 @@ from market_maker.emulator.faults import Faults
 from market_maker.emulator.flow import TakerOrder
 from market_maker.emulator.rules import Delay, Mode
 from market_maker.emulator.server import EmulatorServer, ServerRules
+from market_maker.emulator.server_calls import Desk
 
 UNVERIFIED = ServerRules(verify_signatures=False)
 HOUR_MS = 3_600_000
@@ -503,6 +504,16 @@ def test_when_the_exchange_closes_calls_end_with_an_error():
         assert await here.refused("GET", "/user/balance") == (500, 500)
 
     inside(program, server_rules=UNVERIFIED)
+
+
+def test_a_look_up_that_fails_is_not_the_exchanges_end():
+    async def program(here):
+        with pytest.raises(ZeroDivisionError):
+            await Desk(here.driver, {}).look_up("somebody", lambda: bytes(1 // 0))
+        assert not here.driver.is_closed
+        assert await here.get("/user/positions") == []
+
+    inside(program)
 
 
 def test_every_number_that_matters_is_a_string_and_ids_are_beyond_floats():

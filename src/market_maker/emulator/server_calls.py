@@ -127,6 +127,7 @@ class Desk:
     async def look_up(self, pool: int | str, query: Callable[[], bytes]) -> web.Response:
         """Answer a look-up; `query` may raise `CallRefused`."""
         refused: list[Refusal] = []
+        failed: list[Exception] = []
 
         def guarded() -> bytes:
             try:
@@ -134,8 +135,13 @@ class Desk:
             except CallRefused as error:
                 refused.append(error.refusal)
                 return frames.error(error.refusal.code, str(error))
+            except Exception as error:  # noqa: BLE001  (raised below: here it would end the whole exchange)
+                failed.append(error)
+                return b""
 
         reply = await self.driver.ask(pool, guarded)
+        if failed:
+            raise failed[0]
         # A fault of the exchange comes before what the look-up found.
         status = refused[0].http_status if refused and reply.http_status == _OK else reply.http_status
         return respond(status, reply.frame)
