@@ -112,8 +112,10 @@ def test_a_restart_cancels_what_a_kill_left_and_leaves_nothing_itself(tmp_path):
             left = set(account.open)
             again = await start_bot(url, tmp_path, "--seconds", "3", "--json")
             async with asyncio.timeout(PATIENCE_S):
-                out, err = await again.communicate()
-            await account.until(lambda it: len(it.ended) > len(left) and not it.open)
+                # Read meanwhile: the exchange gives a client up that does not answer its pings.
+                (out, err), _ = await asyncio.gather(
+                    again.communicate(), account.until(lambda it: len(it.ended) > len(left) and not it.open)
+                )
             return left, account.ended, again.returncode, out, err
 
     with emulator_process(["--scenario", "flat"]) as emulator:
