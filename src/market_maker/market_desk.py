@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -74,6 +74,34 @@ class Halts:
         return True
 
 
+class _Held(NamedTuple):
+    """What a slot's row says of the order there, in the order in which it is written."""
+
+    resting: bool
+    request_pending: bool
+    price_ticks: int
+    size_lots: int
+    remaining_lots: int
+    reduce_only: bool
+    placed_ns: int
+
+
+_INNER_OUTER: Final = ("inner_lots", "outer_lots")
+_EMPTY_SLOT: Final = (*_INNER_OUTER, "resting", "request_pending")
+
+
+def _held(order: TrackedOrder) -> _Held:
+    return _Held(
+        resting=True,
+        request_pending=order.in_flight or order.state != OrderState.LIVE,
+        price_ticks=order.price_ticks,
+        size_lots=order.size_lots,
+        remaining_lots=order.remaining_lots,
+        reduce_only=order.order.reduce_only,
+        placed_ns=order.placed_ns,
+    )
+
+
 def market_params(instrument: Instrument, fees: Fees) -> MarketParams:
     """What pricing must know of a market, from the exchange's rules and the account's fees."""
     return MarketParams(
@@ -126,6 +154,9 @@ class MarketDesk:
         self._state = new_row(State())
         self._account = new_row(Account(order_latency_s=latency_s))
         self._rows = {slot: new_row(Slot(int(slot.side), slot.level)) for slot in self.slots}
+        # Several fields at once: 1 us, where each by its name takes a third of that.
+        self._empty_slots = {slot: row[list(_EMPTY_SLOT)] for slot, row in self._rows.items()}
+        self._held_slots = {slot: row[[*_INNER_OUTER, *_Held._fields]] for slot, row in self._rows.items()}
         self._decision = new_row(DecisionRow())
         self._book_row = new_row(BookRow())
         # Touched on every event: 0.1 us through a view of the field, 2 us as `row[0].field`.
@@ -212,25 +243,23 @@ class MarketDesk:
             if order.slot in at_risk:
                 # Of an order and the one that is to take its place, the larger may fill.
                 at_risk[order.slot] = max(at_risk[order.slot], order.at_risk_lots)
-        for slot in self.slots:
-            self._write_slot(slot, orders.slot_order(slot), at_risk)
         for side, levels in own.items():
+            self._write_side([slot for slot in self.slots if slot.side == side], orders, at_risk)
             self.book.set_own(side, levels, now_ns)
 
-    def _write_slot(self, slot: SlotId, order: TrackedOrder | None, at_risk: Mapping[SlotId, int]) -> None:
-        row = self._rows[slot]
-        others = [(other.level, lots) for other, lots in at_risk.items() if other.side == slot.side]
-        row["inner_lots"] = sum(lots for level, lots in others if level < slot.level)
-        row["outer_lots"] = sum(lots for level, lots in others if level > slot.level)
-        row["resting"] = order is not None and order.is_working
-        if order is None or not order.is_working:
-            row["request_pending"] = False
-            return
-        row["request_pending"] = order.in_flight or order.state != OrderState.LIVE
-        row["price_ticks"], row["size_lots"] = order.price_ticks, order.size_lots
-        row["remaining_lots"] = order.remaining_lots
-        row["reduce_only"] = order.order.reduce_only
-        row["placed_ns"] = order.placed_ns
+    def _write_side(
+        self, slots: Sequence[SlotId], orders: OrderManager, at_risk: Mapping[SlotId, int]
+    ) -> None:
+        """Write the slots of a side, nearest first."""
+        inner, outer = 0, sum(at_risk[slot] for slot in slots)
+        for slot in slots:
+            outer -= at_risk[slot]
+            order = orders.slot_order(slot)
+            if order is None or not order.is_working:
+                self._empty_slots[slot][0] = inner, outer, False, False
+            else:
+                self._held_slots[slot][0] = inner, outer, *_held(order)
+            inner += at_risk[slot]
 
     def sent(self, slot: SlotId, now_ns: int) -> None:
         """Note that a request for a slot goes out now."""
