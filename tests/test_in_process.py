@@ -8,6 +8,7 @@ import pytest
 from inside import BTC, START_NS, Inside, in_virtual_time, rules
 
 from market_maker.domain import NS_PER_S, BestQuote, BookUpdate, NewOrder, OrderState, Side, Trade
+from market_maker.emulator.faults import Faults
 from market_maker.emulator.rules import Mode
 from market_maker.exchanges.in_process import InProcessGateway
 from market_maker.gateway import (
@@ -291,6 +292,60 @@ def test_a_gap_of_the_book_is_a_lost_stream_that_resumes_with_a_snapshot():
     assert "book frame" in events[lost].why
     resumed = next(event for event in events[lost:] if isinstance(event, BookUpdate))
     assert (resumed.is_snapshot, resumed.seq) == (True, 1)
+
+
+def test_frames_that_come_twice_are_taken_once_and_counted():
+    async def program(desk):
+        desk.inside.exchange.set_faults(Faults(duplicate_frames=1.0))
+        streams = [desk.gateway.market_events(BTC), desk.gateway.account_events()]
+        listeners = [asyncio.ensure_future(collect(stream, 5.0)) for stream in streams]
+        await asyncio.sleep(0.5)
+        await desk.take(Side.BUY)
+        return desk.gateway.unknown, *await asyncio.gather(*listeners)
+
+    unknown, market, account = at_the_desk(program)
+    assert not any(isinstance(event, StreamLost) for event in (*market, *account))
+    seqs = [event.seq for event in market if isinstance(event, BookUpdate)]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert len([event for event in account if isinstance(event, FillReport)]) == 1
+    assert unknown["book frame twice"] == len(seqs)
+    assert unknown["account frame twice"] > 3
+
+
+def test_a_stream_that_the_exchange_closes_is_lost_and_tried_again_with_pauses():
+    async def program(desk):
+        desk.inside.exchange.set_faults(Faults(close_streams=1.0))
+        streams = [desk.gateway.market_events(BTC), desk.gateway.account_events()]
+        listeners = [asyncio.ensure_future(collect(stream, 2.0)) for stream in streams]
+        await asyncio.sleep(1.0)
+        desk.inside.exchange.set_faults(Faults())
+        return await asyncio.gather(*listeners)
+
+    for events in at_the_desk(program):
+        lost = [event for event in events if isinstance(event, StreamLost)]
+        assert 3 <= len(lost) <= 10
+        assert {event.why for event in lost} == {"the exchange closed the stream"}
+        assert not isinstance(events[-1], StreamLost)
+
+
+def test_a_request_whose_reply_is_lost_has_an_unknown_outcome_and_was_carried_out():
+    async def program(desk):
+        desk.inside.exchange.set_faults(Faults(lost_replies=1.0))
+        with pytest.raises(OutcomeUnknown, match="within 5 s"):
+            await desk.rest()
+        return desk.inside
+
+    assert len(at_the_desk(program).open_ids()) == 1
+
+
+def test_leverage_is_set_in_one_market():
+    async def program(desk):
+        await desk.gateway.set_leverage(ETH, Decimal(5))
+        with pytest.raises(OrderRefused):
+            await desk.gateway.set_leverage(ETH, Decimal(1000))
+        return await desk.gateway.leverage((BTC, ETH)), await desk.gateway.clock_skew_s()
+
+    assert at_the_desk(program, markets=(BTC, ETH)) == ({BTC: 10, ETH: 5}, 0.0)
 
 
 def test_the_account_stream_starts_with_what_is_there():

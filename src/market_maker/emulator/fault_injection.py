@@ -21,6 +21,7 @@ _LATE_MS: Final = Delay(150.0, 100.0)
 _UNKNOWN_REASON: Final = "REASON_OF_TOMORROW"
 _UNKNOWN_TYPE: Final = Payload("LOYALTY", msgspec.Raw(b'{"isSnapshot":false,"points":"12"}'))
 _UNKNOWN_FIELD: Final = ("fieldOfTomorrow", {"nested": ["1", None]})
+_LATENCIES: Final = frozenset({"extra_latency_ms", "latency_tail_ms"})
 _TOLD_TWICE: Final = ("trades", "TRADE")
 
 
@@ -64,9 +65,10 @@ class FaultInjector:
 
     def extra_ns(self) -> int:
         """Draw by how much a leg is slower, ns."""
-        if not (self._latency.base_ms or self._latency.tail_ms):
+        late = self._values.keys() & _LATENCIES
+        if not late:
             return 0
-        self.counts["extra_latency_ms"] += 1
+        self.counts.update(late)
         return self._latency.draw_ns(self._rng)
 
     def payloads(self, kind: str, payload: Payload) -> Iterator[tuple[str, Payload]]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from market_maker.domain import NewOrder
+from market_maker.domain import NS_PER_S, NewOrder
 from market_maker.emulator.driver import ExchangeClosed, ExchangeDriver, Frames
 from market_maker.emulator.requests import (
     CancelRequest,
@@ -31,7 +31,8 @@ from market_maker.exchanges.frames import (
     decode_trades,
 )
 from market_maker.exchanges.quotes import decode_bbo, decode_index
-from market_maker.exchanges.wire import CorruptFrame, Unknown, check_turn
+from market_maker.exchanges.turns import Turns
+from market_maker.exchanges.wire import CorruptFrame, Unknown
 from market_maker.gateway import (
     Accepted,
     AccountEvent,
@@ -52,7 +53,8 @@ from market_maker.public_markets import select_markets
 
 _HTTP_OK: Final = 200
 _LONGEST_REPLY_S: Final = 5.0
-_RESUBSCRIBE_S: Final = 0.1  # pause before a new try where the last one told nothing
+_SHORT_LIFE_NS: Final = NS_PER_S // 2
+_RESUBSCRIBE_S: Final = 0.1
 _CLOSED_BY_EXCHANGE: Final = "the exchange closed the stream"
 _DECODE_PRICE: Final[dict[str, Callable[[bytes, Instrument], MarketEvent]]] = {
     "mark": decode_mark,
@@ -60,19 +62,6 @@ _DECODE_PRICE: Final[dict[str, Callable[[bytes, Instrument], MarketEvent]]] = {
     "funding": decode_funding,
 }
 T = TypeVar("T")
-
-
-class _Turns:
-    """Counts the frames of a stream whose every frame matters."""
-
-    def __init__(self, stream: str) -> None:
-        self._stream = stream
-        self.heard = 0
-
-    def check(self, seq: int) -> None:
-        """Take a frame in; `CorruptFrame` where it is not the next."""
-        check_turn(self._stream, seq, self.heard + 1)
-        self.heard = seq
 
 
 class InProcessGateway:
@@ -202,7 +191,7 @@ class InProcessGateway:
         while True:
             queue: Frames = asyncio.Queue()
             streams = [self._driver.open_stream(Topic(kind, market), queue) for kind in PUBLIC_KINDS]
-            turns = _Turns("book")
+            turns, opened_ns = self._turns("book"), self._now_ns()
             try:
                 while (item := await queue.get()) is not None:
                     for event in self._market_event(instrument, turns, *item):
@@ -216,16 +205,14 @@ class InProcessGateway:
             if self._has_ended():
                 return
             yield StreamLost(market, why)
-            if turns.heard == 0:
-                await asyncio.sleep(_RESUBSCRIBE_S)
+            await self._pause_after(opened_ns)
 
     def _market_event(
-        self, instrument: Instrument, turns: "_Turns", kind: str, frame: bytes
+        self, instrument: Instrument, turns: Turns, kind: str, frame: bytes
     ) -> Sequence[MarketEvent]:
         if kind == "book":
             update = decode_book(frame, instrument, self._now_ns())
-            turns.check(update.seq)
-            return (update,)
+            return (update,) if turns.is_next(update.seq, frame) else ()
         if kind == "bbo":
             return (decode_bbo(frame, instrument, self._now_ns()),)
         if kind == "trades":
@@ -236,13 +223,10 @@ class InProcessGateway:
         """Orders, fills, positions and balance of the account; what breaks the stream resubscribes."""
         while True:
             stream = self._driver.open_stream(Topic(ACCOUNT, account_id=self._account_id))
-            turns = _Turns("account")
+            turns, opened_ns = self._turns(ACCOUNT), self._now_ns()
             try:
                 while (item := await stream.queue.get()) is not None:
-                    frame = decode_account(item[1], self._instruments, self._now_ns())
-                    turns.check(frame.seq)
-                    self.unknown.update(frame.unknown)
-                    for event in frame.events:
+                    for event in self._account_event(turns, item[1]):
                         yield event
                 why = _CLOSED_BY_EXCHANGE
             except CorruptFrame as error:
@@ -252,8 +236,24 @@ class InProcessGateway:
             if self._driver.is_closed and self._has_ended():
                 return
             yield StreamLost("", why)
-            if turns.heard == 0:
-                await asyncio.sleep(_RESUBSCRIBE_S)
+            await self._pause_after(opened_ns)
+
+    def _account_event(self, turns: Turns, frame: bytes) -> Sequence[AccountEvent]:
+        heard = decode_account(frame, self._instruments, self._now_ns())
+        if not turns.is_next(heard.seq, frame):
+            return ()
+        self.unknown.update(heard.unknown)
+        return heard.events
+
+    def _turns(self, stream: str) -> Turns:
+        turns = Turns(stream, self.unknown)
+        turns.restart(1)
+        return turns
+
+    async def _pause_after(self, opened_ns: int) -> None:
+        """Wait before the next try where the last one was lost at once."""
+        if self._now_ns() - opened_ns < _SHORT_LIFE_NS:
+            await asyncio.sleep(_RESUBSCRIBE_S)
 
     def _has_ended(self) -> bool:
         """Whether nothing more will come; what the exchange failed with is raised."""
