@@ -362,3 +362,34 @@ async def test_recover_needs_an_answer(w):
     w.gateway.delay_s["open_orders"] = 60.0
     with pytest.raises(OutcomeUnknown, match="expected a reply in"):
         await w.orders.recover(RecoverPolicy.ADOPT, [MARKET])
+
+
+@virtual
+async def test_while_nobody_answers_one_look_up_a_round_is_enough(w):
+    for level in range(4):
+        w.gateway.fail("place", OutcomeUnknown("500"))
+        await w.do(SlotId(MARKET, Side.BUY, level))
+    for _ in range(4):
+        w.gateway.fail("order", OutcomeUnknown("500"))
+    asked = []
+    for _ in range(4):
+        before = w.requests("order")
+        await w.orders.reconcile()
+        asked.append(w.requests("order") - before)
+        await asyncio.sleep(1.5)
+    # All at once, then one at a time while that fails; it is answered, and all are asked for again.
+    assert asked == [4, 1, 4, 4]
+
+
+@virtual
+async def test_after_a_loss_of_the_stream_what_is_pending_is_looked_up_at_once(w):
+    name = await w.quote()
+    w.gateway.deaf_to_cancels.add(name)
+    await w.do(BID, Action.CANCEL)
+    await w.orders.reconcile()
+    assert w.requests("order") == 0
+    w.gateway.finish(name, S.CANCELLED, tell=False)
+    await asyncio.sleep(1.1)
+    w.orders.on_stream_resumed()
+    await w.orders.reconcile()
+    assert w.state() is None

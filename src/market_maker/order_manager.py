@@ -79,6 +79,7 @@ class OrderManager(OrderRequests):
         super().__init__(gateway, clock, entropy, settings, observers)
         self._next_snapshot_ns = 0
         self._deaf_until_ns = 0
+        self._is_unanswered = False
         self._foreign: tuple[OrderReport, ...] = ()
 
     @property
@@ -148,9 +149,12 @@ class OrderManager(OrderRequests):
             If the exchange does not accept ours any more.
         """
         now_ns = self._clock.now_ns()
-        await asyncio.gather(
-            *(self._look_up(order) for order in self.working() if self._is_due(order, now_ns))
+        due = [order for order in self.working() if self._is_due(order, now_ns)]
+        # Where nobody answered the last time, one look-up is enough to see whether that is over.
+        answers = await asyncio.gather(
+            *(self._look_up(order) for order in (due[:1] if self._is_unanswered else due))
         )
+        self._is_unanswered = bool(answers) and not any(answers)
         await self._fetch_trades(now_ns)
         if now_ns >= self._next_snapshot_ns:
             await self._compare()
@@ -205,21 +209,23 @@ class OrderManager(OrderRequests):
         was_missed = order.since_ns <= self._deaf_until_ns
         return was_missed or order.state == OrderState.UNKNOWN or now_ns - order.since_ns >= patience_ns
 
-    async def _look_up(self, order: TrackedOrder) -> None:
+    async def _look_up(self, order: TrackedOrder) -> bool:
+        """Ask what became of an order; whether there was an answer."""
         interval_ns = round(self._settings.order_lookup_interval_s * NS_PER_S)
         order.next_look_ns = self._clock.now_ns() + interval_ns
         reply = await self._ask(self._gateway.order(order.external_id))
         if not reply:
-            return
+            return False
         report = reply[0]
         if report is None:
             self._not_found(order)
-            return
+            return True
         self.on_order_report(report)
         is_stray = order.slot is None and order.state == OrderState.LIVE
         if is_stray or order.state == OrderState.PENDING_CANCEL:
             self._hear(order, OrderEventKind.CANCEL_SENT)
             await self._cancel(order)
+        return True
 
     def _not_found(self, order: TrackedOrder) -> None:
         if order.in_flight or not order.is_working:
@@ -309,7 +315,7 @@ class OrderManager(OrderRequests):
 
     async def _clear_round(self, orders: list[TrackedOrder], open_ids: set[str]) -> None:
         now_ns = self._clock.now_ns()
-        requests = []
+        requests: list[Coroutine[Any, Any, object]] = []
         for order in orders:
             if order.in_flight or now_ns < order.next_look_ns:
                 continue

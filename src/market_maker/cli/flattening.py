@@ -38,14 +38,13 @@ class Flattened:
 
     def as_lines(self) -> dict[str, list[dict[str, object]]]:
         """Lists for people and for JSON; money in USD, sizes in base units, signed where positions are."""
+        unverified: list[dict[str, object]] = [{"external_id": name} for name in self.remaining]
+        still_open = [order_line(order, self.instruments) for order in self.orders.remaining]
         return {
             "cancelled": [order_line(order, self.instruments) for order in self.orders.gone],
             "fills": [self._fill_line(report) for report in self.fills],
             "positions_left": [self._position_line(report) for report in self.left],
-            "remaining": [
-                *(order_line(order, self.instruments) for order in self.orders.remaining),
-                *({"external_id": name} for name in self.remaining),
-            ],
+            "remaining": still_open + unverified,
         }
 
     def _fill_line(self, report: FillReport) -> dict[str, object]:
