@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from market_maker.cli.inside import Play, run_inside
+from market_maker.cli.inside import run_inside
+from market_maker.cli.play import Play
 from market_maker.config import load_config
 
 MARKETS: Final = ("BTC-USD", "ETH-USD", "WIF-USD")

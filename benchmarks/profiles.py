@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from market_maker.cli.inside import Play, run_inside
+from market_maker.cli.inside import run_inside
+from market_maker.cli.play import Play
 from market_maker.config import load_config
 from market_maker.summary import RunSummary, as_dict
 

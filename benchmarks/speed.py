@@ -12,7 +12,8 @@ import sys
 import tempfile
 from typing import Any, Final
 
-from market_maker.cli.inside import Play, run_inside
+from market_maker.cli.inside import run_inside
+from market_maker.cli.play import Play
 from market_maker.clock import SystemClock
 from market_maker.config import Config, load_config
 from market_maker.domain import NS_PER_S

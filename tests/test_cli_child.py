@@ -21,16 +21,15 @@ def child(script: str) -> list[str]:
 def test_it_says_where_it_is_and_ends_when_it_is_left():
     with child_process(child(READY + "sys.stdin.read()")) as emulator:
         assert emulator.wait_for_url() == "http://127.0.0.1:1"
-        assert not emulator.has_ended()
-    assert emulator.has_ended()
+        emulator.end()
 
 
 @pytest.mark.parametrize(
     ("script", "why", "code"),
     [
-        ("import sys; print('mm: port taken', file=sys.stderr); sys.exit(3)", "ended: port taken$", 3),
-        ("import sys; sys.exit(5)", "ended: with exit code 5$", 5),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended: by SIGKILL$", -9),
+        ("import sys; print('mm: port taken', file=sys.stderr); sys.exit(3)", "^port taken$", 3),
+        ("import sys; sys.exit(5)", "ended with exit code 5$", 5),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL$", -9),
         ("print('hello', flush=True); input()", "expected the emulator to say its URL, was b'hello", -9),
     ],
 )
@@ -45,17 +44,31 @@ def test_one_that_dies_later_is_noticed_on_its_output():
         emulator.wait_for_url()
         os.kill(emulator.pid, signal.SIGKILL)
         assert select.select([emulator.output], [], [], PATIENCE_S)[0]
-        assert emulator.is_at_end()
-        assert str(emulator.ended()) == "the emulator ended: by SIGKILL"
+        assert emulator.hear() == "the emulator ended"
+        with pytest.raises(EmulatorEnded, match="the emulator ended by SIGKILL"):
+            emulator.end()
 
 
-def test_what_it_says_meanwhile_is_not_its_end():
-    more = "import signal; signal.signal(signal.SIGUSR1, lambda *_: print('more', flush=True)); "
-    with child_process(child(more + READY + "sys.stdin.read()")) as emulator:
+def test_what_it_said_before_anybody_listened_is_heard():
+    script = READY + 'print(\'{"failed": "line 1"}\', flush=True); sys.stdin.read()'
+    with child_process(child(script)) as emulator:
+        emulator.wait_for_url()
+        assert select.select([emulator.output], [], [], PATIENCE_S)[0]
+        assert emulator.hear() == "line 1"
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"), [("more", ""), ('{"failed": "line 7"}', "line 7"), ('{"failed": 7}', "")]
+)
+def test_it_says_when_its_market_is_gone_and_lives_on(said, heard):
+    more = f"import signal; signal.signal(signal.SIGUSR1, lambda *_: print({said!r}, flush=True)); "
+    with child_process(child(more + READY + "sys.stdin.read(); sys.exit(4)")) as emulator:
         emulator.wait_for_url()
         os.kill(emulator.pid, signal.SIGUSR1)
         assert select.select([emulator.output], [], [], PATIENCE_S)[0]
-        assert not emulator.is_at_end()
+        assert emulator.hear() == heard
+        with pytest.raises(EmulatorEnded, match="exit code 4"):
+            emulator.end()
 
 
 def test_no_key_of_ours_is_its_business(monkeypatch):

@@ -60,10 +60,9 @@ def told(err: str) -> list[str]:
 # What does not exist.
 
 
-@pytest.mark.parametrize("verb", [("demo", "-m", "BTC-US"), ("run", "-s", "markets=BTC-US")])
-def test_a_wrong_market_names_a_close_match_and_what_exists(mm, verb):
+def test_a_wrong_market_names_a_close_match_and_what_exists(mm):
     found = "BTC-USD, ETH-USD, SOL-USD, WIF-USD, was 'BTC-US'; did you mean BTC-USD?"
-    assert_one_message(mm(*verb, *PLAY), ExitCode.EXCHANGE, found)
+    assert_one_message(mm("demo", "-m", "BTC-US", *PLAY), ExitCode.EXCHANGE, found)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_a_bad_setting_in_the_environment(mm, monkeypatch):
 
 def test_a_bad_setting_in_a_file(mm, folder):
     (folder / "my.toml").write_text("[quote]\nnum_levels = 99\n")
-    result = mm("run", *PLAY, "-c", "my.toml")
+    result = mm("run", "-c", "my.toml")
     assert_one_message(result, ExitCode.USAGE, f"{NOT_99} 99 (from my.toml [quote])")
 
 
@@ -327,15 +326,17 @@ def test_a_corrupt_line_ends_a_session_in_real_time_too(folder):
     """A process of its own: the summary on one stream, the message alone on the other, no stack trace."""
     command = [sys.executable, "-m", "market_maker", "demo", "--recording", str(spoilt(folder))]
     done = subprocess.run(
-        [*command, "--offset", "6.5", "--seconds", "10"],
+        [*command, "--offset", "4", "--seconds", "20"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == ExitCode.DATA
+    assert "Ended on emulator" in done.stdout
     assert "Open orders at the exchange: 0." in done.stdout
     assert "equal, to the last digit" in done.stdout
+    assert "time is up" not in done.stdout
     [line] = told(done.stderr)
     assert "expected 'local_ns json'" in line
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from market_maker.cli.host import AtEnd
-from market_maker.cli.inside import VIRTUAL_START_NS, Play, markets_of, run_inside
+from market_maker.cli.inside import VIRTUAL_START_NS, run_inside
+from market_maker.cli.play import Play, markets_of
 from market_maker.config import load_config
 from market_maker.emulator.scenarios import UnknownMarket, UnknownScenario
 from market_maker.status import read_status

@@ -50,7 +50,7 @@ def test_network_and_account_are_named_and_what_was_verified_is_told(capsys, end
     assert (account["equal"], account["open_orders"]) == (True, 0)
     assert account["exchange_equity_usd"] == account["ledger_equity_usd"]
     assert "not_verified" not in account
-    assert "nobody documented" not in text
+    assert "Not as documented" not in text
 
 
 def test_what_nobody_could_verify_is_not_told_as_if_it_were(capsys, ended):
@@ -64,10 +64,10 @@ def test_what_nobody_could_verify_is_not_told_as_if_it_were(capsys, ended):
     assert account["not_verified"] == "no answer within 5 s"
 
 
-def test_words_that_nobody_documented_are_counted_in_one_line(capsys, ended):
+def test_what_is_not_as_documented_is_counted_in_one_line(capsys, ended):
     unknown = Counter({"order status HELD": 3, "field qtyX": 1})
     _, text, account = printed(capsys, played(ended.outcome, unknown=unknown))
-    assert "Words of the exchange that nobody documented: field qtyX 1, order status HELD 3" in text
+    assert "Not as documented, or left out: field qtyX 1, order status HELD 3" in text
     assert account["unknown"] == unknown
 
 

@@ -172,6 +172,15 @@ def _report(error: Exception) -> ExitCode:
     Console(stderr=True).print(
         Text("mm: ", style="bold red").append(Text(_message(error), style="default")), soft_wrap=True
     )
+    return _exit_code(error)
+
+
+def _exit_code(error: Exception) -> ExitCode:
+    from market_maker.cli.child import EmulatorEnded
+
+    # What was wrong with what it was to play is wrong with what we were asked for.
+    if isinstance(error, EmulatorEnded) and error.exit_code in (ExitCode.USAGE, ExitCode.DATA):
+        return ExitCode(error.exit_code)
     return next(code for kind, code in _known_errors().items() if isinstance(error, kind))
 
 

@@ -35,6 +35,10 @@ class _Ready(msgspec.Struct):
     url: str
 
 
+class _Failure(msgspec.Struct):
+    failed: str
+
+
 class EmulatorProcess:
     """An emulator that this process started; made by `emulator_process`."""
 
@@ -53,13 +57,14 @@ class EmulatorProcess:
         line = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self.output, selectors.EVENT_READ)
-            while b"\n" not in line and selector.select(_START_S):
-                read = os.read(self.output, _READ_BYTES)
+            while not line.endswith(b"\n") and selector.select(_START_S):
+                # Byte by byte: what comes after the line is for whoever listens later.
+                read = os.read(self.output, 1)
                 if not read:
                     raise self.ended()
                 line += read
         try:
-            return msgspec.json.decode(line.partition(b"\n")[0], type=_Ready).url
+            return msgspec.json.decode(line, type=_Ready).url
         except msgspec.DecodeError as error:
             self._process.kill()
             msg = f"expected the emulator to say its URL, was {line[:200]!r}"
@@ -76,21 +81,41 @@ class EmulatorProcess:
         """Its process id."""
         return self._process.pid
 
-    def has_ended(self) -> bool:
-        """Whether the process is gone."""
-        return self._process.poll() is not None
+    def hear(self) -> str:
+        """Read what it says, to be called when it says something; why its market is no more, empty if it is.
 
-    def is_at_end(self) -> bool:
-        """Read what it says, to be called when it says something; whether that was its end."""
-        return not os.read(self.output, _READ_BYTES)
+        Its standard output comes to its end with it. Where only its market is gone it says so, and still
+        answers requests::
+
+            {"failed":"btcusdt.gz, line 7: expected 'local_ns json'"}
+        """
+        said = os.read(self.output, _READ_BYTES)
+        if not said:
+            return "the emulator ended"
+        failed = [_read_failure(line) for line in said.splitlines()]
+        return next(filter(None, failed), "")
 
     def ended(self) -> EmulatorEnded:
-        """Say why it ended, in its own words; to be asked once its output is at its end."""
+        """Say why it ended, in its own words; to be asked once it has."""
         code = self._wait()
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
-        why = said[-1].removeprefix("mm: ") if said else _exit_of(code)
-        return EmulatorEnded(f"the emulator ended: {why}", code)
+        if said and code > 0:
+            return EmulatorEnded(said[-1].removeprefix("mm: "), code)
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return EmulatorEnded(f"the emulator ended {how}", code)
+
+    def end(self) -> None:
+        """End it, and fail if it failed.
+
+        Raises
+        ------
+        EmulatorEnded
+            If its exit code says so.
+        """
+        self.close()
+        if self._wait():
+            raise self.ended()
 
     def close(self) -> None:
         """End it, and wait until it is gone."""
@@ -143,5 +168,8 @@ def child_process(command: Sequence[str]) -> Iterator[EmulatorProcess]:
             emulator.close()
 
 
-def _exit_of(code: int) -> str:
-    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+def _read_failure(line: bytes) -> str:
+    try:
+        return msgspec.json.decode(line, type=_Failure).failed
+    except msgspec.DecodeError:
+        return ""

@@ -21,12 +21,20 @@ from market_maker.cli.app import (
     examples,
     load_settings,
 )
-from market_maker.cli.play import LONGEST_S, RICHEST_USD, is_shown, report, speed_of
+from market_maker.cli.play import (
+    HOUR_S,
+    LONGEST_S,
+    RICHEST_USD,
+    Play,
+    is_shown,
+    markets_of,
+    report,
+    speed_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from market_maker.cli.inside import Play
     from market_maker.config import Config
 
 _MARKETS: Final = ("BTC-USD", "ETH-USD", "WIF-USD")
@@ -72,11 +80,12 @@ def demo(
     funding_every: Annotated[
         float,
         typer.Option(min=1.0, max=LONGEST_S, help="Time between funding payments, s; 3600 on the exchange."),
-    ] = 3600.0,
+    ] = HOUR_S,
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[=VALUE]@FROM+FOR", help="Let the exchange fail from a second on, so long."
+            metavar="NAME[=VALUE]@FROM+FOR",
+            help="Let the exchange fail from a second of its life on, for so many.",
         ),
     ] = None,
     profile: ProfileOption = None,
@@ -86,9 +95,11 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Quote on an emulated exchange for a minute: no account, no network, nothing at stake."""
-    from market_maker.cli.inside import Play, markets_of
     from market_maker.config import DEFAULT_ORIGIN
+    from market_maker.emulator.faults import parse_fault
 
+    for text in fault or ():
+        parse_fault(text)
     play = Play(
         seconds=seconds,
         scenario=scenario,
@@ -115,7 +126,7 @@ def demo(
     raise typer.Exit(_play(load, play, as_json=as_json))
 
 
-def _play(load: "Callable[..., Config]", play: "Play", *, as_json: bool) -> ExitCode:
+def _play(load: "Callable[..., Config]", play: Play, *, as_json: bool) -> ExitCode:
     show = is_shown(as_json=as_json)
     if play.speed == 1.0:
         return _play_over_sockets(load, play, show=show, as_json=as_json)
@@ -124,7 +135,7 @@ def _play(load: "Callable[..., Config]", play: "Play", *, as_json: bool) -> Exit
     return report(run_inside(load(), play, show=show).played, as_json=as_json)
 
 
-def _play_over_sockets(load: "Callable[..., Config]", play: "Play", *, show: bool, as_json: bool) -> ExitCode:
+def _play_over_sockets(load: "Callable[..., Config]", play: Play, *, show: bool, as_json: bool) -> ExitCode:
     from market_maker.cli.child import emulator_process
     from market_maker.config_sections import SessionSettings
 
@@ -137,12 +148,11 @@ def _play_over_sockets(load: "Callable[..., Config]", play: "Play", *, show: boo
         config = load(f"emulator_url={emulator.wait_for_url()}")
         played = run_connected(config, Visit(play.seconds, _ACCOUNT), show=show, emulator=emulator)
         code = report(played, as_json=as_json)
-        if emulator.has_ended():
-            raise emulator.ended()
+        emulator.end()
     return code
 
 
-def _options(play: "Play", markets: tuple[str, ...]) -> list[str]:
+def _options(play: Play, markets: tuple[str, ...]) -> list[str]:
     """Options of `mm emulator` for a play."""
     options = [f"--scenario={play.scenario}", f"--seed={play.seed}", f"--deposit={play.deposit}"]
     options += [f"--funding-every={play.funding_every_s}"]

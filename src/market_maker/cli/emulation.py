@@ -31,6 +31,7 @@ from market_maker.emulator.server_rules import (
     served_account,
 )
 from market_maker.gateway import Unreachable
+from market_maker.recordings.events import RecordingError
 
 _HOUR_S: Final = 3600.0
 _TAIL_SHARE: Final = 0.25
@@ -105,6 +106,13 @@ async def _serve(emulation: Emulation, *, exit_with_stdin: bool, as_json: bool) 
         else:
             _announce(server.url, accounts, with_control=is_loopback(emulation.host))
         await _watch(driver, accounts, stop, show=not as_json and sys.stderr.isatty())
+    except RecordingError as failure:
+        if not exit_with_stdin:
+            raise
+        # Whoever started us hears of it, leaves in order, and then tells us to end.
+        print(json.dumps({"failed": str(failure)}), flush=True)
+        await stop.wait()
+        raise
     finally:
         driver.close()
         await server.close()

@@ -74,8 +74,8 @@ class Played:
     """What came of a session; `runs` is empty where it was stopped before it began.
 
     `journal_failed` is why the journal is not whole, None if it is. `failure` is what ended it, if it began
-    and anything but the time or a wish to stop did. `unknown` counts the exchange's words that nobody
-    documented, `loop` says how long the event loop was held.
+    and anything but the time or a wish to stop did. `unknown` counts what of the exchange's was not as
+    documented, or left out; `loop` says how long the event loop was held.
     """
 
     outcome: Outcome
@@ -109,7 +109,8 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
     with ExitStack() as stack:
         files = JournalFiles("mm", settings, clock)
         journal = TradeJournal(_sink(seat, files, settings), clock)
-        view = SessionView(Path(settings.journal_dir), files.path, clock, seconds, live=show)
+        # In virtual time, where nobody watches the loop, everything happens in its turn.
+        view = SessionView(files.path, clock, seconds, live=show, threaded=seat.watch is not None)
         stack.callback(lambda: view.check_journal(journal.failed))
         stack.callback(journal.close)
         metrics, served = Metrics(), config.of(MetricsSettings)
@@ -126,7 +127,7 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
                 signal.signal(number, signal.SIG_IGN)
             runs = _runs(outcome, config)
             journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
-            view.end()
+            await view.end()
         finally:
             await view.close()
     return Played(

@@ -5,13 +5,11 @@ machine is; a pace only waits each jump out.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
 from market_maker.cli.host import Played, Seat, play_session
+from market_maker.cli.play import HOUR_S, Play
 from market_maker.clock import Entropy, LoopClock
 from market_maker.config import Config
 from market_maker.config_sections import SessionSettings
@@ -19,6 +17,7 @@ from market_maker.domain import NS_PER_S
 from market_maker.emulator.assembly import MarketSource, build_exchange
 from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.exchange import Exchange
+from market_maker.emulator.faults import parse_fault
 from market_maker.emulator.rules import ExchangeRules, MoneyRules
 from market_maker.emulator.scenarios import market_names
 from market_maker.exchanges.in_process import InProcessGateway
@@ -26,40 +25,9 @@ from market_maker.exchanges.replies import decode_markets
 from market_maker.exchanges.wire import Unknown
 from market_maker.faultsim.virtual_loop import VirtualTimeLoop
 from market_maker.public_markets import Listing
-from market_maker.recordings.discovery import open_recording
 
 # 2026-01-05 00:00 UTC: virtual sessions begin there, so that a seed repeats to the byte.
 VIRTUAL_START_NS: Final = 1_767_571_200 * NS_PER_S
-_HOUR_S: Final = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """What is played on an emulated exchange.
-
-    Parameters
-    ----------
-    seconds : float or None
-        How long to quote; None: until stopped.
-    speed : float
-        Seconds of the market in a second; 0 as fast as the machine goes.
-    recording : Path or None
-        Recorded market to follow instead of the generated scenario, from `offset_s` on.
-    funding_every_s : float
-        Time between two funding payments; 3600 on the exchange.
-    faults : sequence of str
-        Faults of the exchange as `parse_fault` reads them.
-    """
-
-    seconds: float | None
-    scenario: str
-    seed: int
-    speed: float = 0.0
-    recording: Path | None = None
-    offset_s: float = 0.0
-    deposit: Decimal = Decimal(10_000)
-    funding_every_s: float = _HOUR_S
-    faults: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +37,6 @@ class Inside:
     played: Played
     exchange: Exchange
     account_id: int
-
-
-def markets_of(recording: Path | None, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Markets to quote where none is named: those of the recording, else those wanted."""
-    return tuple(wanted) if recording is None else tuple(open_recording(recording).markets)
 
 
 def listings_inside(seed: int = 1) -> list[Listing]:
@@ -88,7 +51,7 @@ def run_inside(config: Config, play: Play, *, show: bool) -> Inside:
 
     Raises
     ------
-    VenueError, RecordingError, UnknownScenario, UnknownMarket, OSError
+    VenueError, RecordingError, UnknownScenario, UnknownMarket, FaultError, OSError
         If it can not begin. What ends it later is in what is returned, beside the summary.
     """
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(play.speed)) as runner:
@@ -105,8 +68,9 @@ async def _run(config: Config, play: Play, *, show: bool) -> Inside:
         offset_s=play.offset_s,
         seconds=play.seconds,
     )
-    rules = ExchangeRules(money=MoneyRules(funding_speedup=_HOUR_S / play.funding_every_s))
+    rules = ExchangeRules(money=MoneyRules(funding_speedup=HOUR_S / play.funding_every_s))
     exchange = build_exchange(source, clock.now_ns(), rules)
+    exchange.plan_faults([parse_fault(fault) for fault in play.faults])
     account_id = exchange.add_account(play.deposit)
     driver = ExchangeDriver(exchange, clock)
     driver.start()

@@ -78,7 +78,7 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
         lines.append(f"May still be open: {', '.join(played.outcome.remaining)}")
     if played.unknown:
         words = ", ".join(f"{word} {count}" for word, count in sorted(played.unknown.items()))
-        lines.append(f"Words of the exchange that nobody documented: {words}")
+        lines.append(f"Not as documented, or left out: {words}")
     lines.append(f"Journal: {played.journal}")
     if played.journal_failed is not None:
         lines.append(f"The journal is NOT WHOLE: {played.journal_failed}")

@@ -1,4 +1,7 @@
-"""What a session shows while it runs: a live table on a terminal, else lines, and the status file."""
+"""What a session shows while it runs: a live table on a terminal, else lines, and the status file.
+
+In real time the table is drawn, and the file written, on a thread: the disk may take its time.
+"""
 
 import asyncio
 import sys
@@ -30,15 +33,18 @@ class SessionView:
         How long the session is to quote, None for until stopped.
     live : bool
         A live table on standard error; else a line of log there every ten seconds.
+    threaded : bool
+        Whether there is a thread for it; in virtual time everything happens in its turn.
     """
 
     def __init__(
-        self, folder: Path, journal: Path, clock: Clock, seconds: float | None, *, live: bool
+        self, journal: Path, clock: Clock, seconds: float | None, *, live: bool, threaded: bool
     ) -> None:
         self.strategy: MarketMakerStrategy | None = None
-        self._folder = folder
+        self._folder = journal.parent
         self._journal = journal
         self._clock = clock
+        self._threaded = threaded
         self._length = "" if seconds is None else f" of {seconds:,.0f}"
         self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True) if live else None
         self._log = structlog.wrap_logger(
@@ -49,6 +55,7 @@ class SessionView:
             ],
         )
         self._task: asyncio.Future[None] | None = None
+        self._drawing: asyncio.Future[None] | None = None
         self._shown_ns = 0
         self._journal_failed = False
         self._logged_ns = clock.perf_ns()
@@ -60,19 +67,26 @@ class SessionView:
             self._live.start()
         self._task = asyncio.ensure_future(self._run(strategy))
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Show the last status."""
+        await self._rest()
         if self.strategy is not None:
-            self._show(self.strategy, STOPPED)
+            self._draw(*self._status(self.strategy, STOPPED))
 
     async def close(self) -> None:
         """Stop showing."""
+        await self._rest()
+        if self._live is not None:
+            self._live.stop()
+
+    async def _rest(self) -> None:
+        """Show nothing more by itself, and wait until what is being drawn is drawn."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        if self._live is not None:
-            self._live.stop()
+        if self._drawing is not None:
+            await self._drawing
 
     def check_journal(self, failed: str | None) -> None:
         """Say once that nothing is written to the journal any more, if that is so."""
@@ -86,12 +100,23 @@ class SessionView:
         while True:
             # The market's time may run faster than anybody reads.
             if self._clock.perf_ns() - self._shown_ns >= _SHOW_EVERY_NS:
-                self._show(strategy, "STOPPING" if strategy.stop.why else "QUOTING")
+                shown = self._status(strategy, "STOPPING" if strategy.stop.why else "QUOTING")
+                if self._threaded:
+                    loop = asyncio.get_running_loop()
+                    self._drawing = loop.run_in_executor(None, self._draw, *shown)
+                    await asyncio.shield(self._drawing)
+                else:
+                    self._draw(*shown)
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    def _show(self, strategy: MarketMakerStrategy, state: str) -> None:
+    def _status(self, strategy: MarketMakerStrategy, state: str) -> tuple[Status, str | None]:
+        """What it is doing now, and why the journal is not whole."""
+        self._shown_ns = self._clock.perf_ns()
+        session = strategy.session
+        return status_of(session, strategy.orders, state, self._journal), session.journal.failed
+
+    def _draw(self, status: Status, journal_failed: str | None) -> None:
         now_ns = self._clock.perf_ns()
-        status = status_of(strategy.session, strategy.orders, state, self._journal)
         elapsed = f"{(status.updated_ns - status.started_ns) / NS_PER_S:,.0f}{self._length} s"
         if self._live is not None:
             footer = f"{elapsed}   journal {self._journal}   Ctrl-C stops"
@@ -99,8 +124,7 @@ class SessionView:
         elif now_ns - self._logged_ns >= _LOG_EVERY_NS:
             self._logged_ns = now_ns
             self._log_line(status, elapsed)
-        self._shown_ns = now_ns
-        self.check_journal(strategy.session.journal.failed)
+        self.check_journal(journal_failed)
         try:
             write_status(self._folder, status)
         except OSError as error:
