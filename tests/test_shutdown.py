@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
 from inside import BTC, Inside, assert_sound, in_virtual_time, rules
 
 from market_maker.domain import Side
+from market_maker.emulator.requests import TimeInForce
 from market_maker.emulator.rules import Delay, Mode
 from market_maker.gateway import OutcomeUnknown
 
@@ -134,6 +136,61 @@ def test_flatten_takes_the_position_off_the_market_at_once(side):
     assert_sound(inside, run)
     assert inside.account.position_lots(BTC) == 0
     assert inside.now_s < 6.0
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_position_that_is_larger_than_the_book_is_deep_is_closed_in_slices_within_the_band(side):
+    band = Decimal("0.001")
+
+    async def main():
+        inside = Inside("calm", deposit="1000000")
+        depth = {}
+
+        async def during(strategy):
+            await inside.until(3.0)
+            desk = strategy.session.desks[BTC]
+            depth["lots"] = desk.latest.bid_depth_lots if side is Side.BUY else desk.latest.ask_depth_lots
+            depth["mark"] = desk.mark
+            # What nobody could take at once without walking through the book.
+            through = inside.best(Side(-side)) + side * 400
+            await inside.order(side, through, 3 * depth["lots"], time_in_force=TimeInForce.IOC)
+            strategy.stop.ask("a test")
+
+        settings = (
+            "stop_action=flatten",
+            "stop_reduce_s=120",
+            f"mark_price_band={band}",
+            "level_size_usd=100",
+        )
+        run = await inside.session(60.0, *settings, during=during)
+        return inside, run, depth
+
+    inside, run, depth = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert inside.account.position_lots(BTC) == 0
+    closing = [call.what for call in run.gateway.made("place") if call.what.immediate_or_cancel]
+    assert len(closing) >= 2
+    assert {order.reduce_only for order in closing} == {True}
+    assert max(order.size_lots for order in closing) < 3 * depth["lots"]
+    # A tick of the mark's own move aside, no slice reaches beyond the band.
+    worst = max(abs(order.price_ticks / float(depth["mark"]) - 1) for order in closing)
+    assert worst < 1.5 * float(band)
+
+
+def test_a_session_that_is_nothing_but_its_end_quotes_nothing_and_closes_what_it_finds():
+    async def main():
+        inside = Inside()
+        await inside.until(0.5)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 200, 20_000)
+        return inside, await inside.session(0.0, "stop_action=flatten")
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert inside.account.position_lots(BTC) == 0
+    placed = [call.what for call in run.gateway.made("place")]
+    assert placed
+    assert all(order.immediate_or_cancel and order.reduce_only for order in placed)
+    assert run.outcome.why == "closing only"
 
 
 @pytest.mark.parametrize("side", list(Side))

@@ -213,7 +213,7 @@ def amount(value: Decimal | None, label: str) -> Decimal:
 def order_report(wire: WireOrder, instrument: Instrument | None, unknown: Unknown) -> OrderReport:
     """Report of an order; a status that nobody documented becomes UNKNOWN, to be settled by a look-up.
 
-    Price and sizes of an order in a market that we do not know (no `instrument`) are 0: it is there all the same.
+    In a market that we do not know (no `instrument`) it has neither price nor sizes: they are 0.
     """
     state = _ORDER_STATES.get(wire.status)
     if state is None:
