@@ -7,11 +7,12 @@ else a new one is opened. Nothing is ever sent twice.
 
 import asyncio
 import ssl
-from socket import SOCK_STREAM
+from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM
 from typing import Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from aiohappyeyeballs import start_connection
+from aiohappyeyeballs import AddrInfoType, start_connection
 
 from market_maker.exchanges.endpoints import Endpoint
 from market_maker.exchanges.http_reply import BadReply, HttpReply, read_reply
@@ -187,12 +188,21 @@ class OrderLines:
                 return line
         return None
 
+    async def _addresses(self) -> list[AddrInfoType]:
+        try:
+            version = ip_address(self._host).version
+        except ValueError:
+            return list(await self._loop.getaddrinfo(self._host, self._port, type=SOCK_STREAM))
+        # A look-up would take a thread to say the same.
+        if version == 6:
+            return [(AF_INET6, SOCK_STREAM, IPPROTO_TCP, "", (self._host, self._port, 0, 0))]
+        return [(AF_INET, SOCK_STREAM, IPPROTO_TCP, "", (self._host, self._port))]
+
     async def _connect(self) -> Line:
         try:
             # By hand: uvloop's create_connection tries one address after the other, however long each takes.
-            found = await self._loop.getaddrinfo(self._host, self._port, type=SOCK_STREAM)
             connected = await start_connection(
-                found, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1, loop=self._loop
+                await self._addresses(), happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1, loop=self._loop
             )
             name = self._host if self._tls else None
             _, line = await self._loop.create_connection(

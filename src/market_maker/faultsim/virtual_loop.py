@@ -2,7 +2,8 @@
 
 Hours pass in seconds, and the same program with the same seed takes the same steps: time stands still while
 code runs, so the machine's speed changes nothing. With a pace, each jump is waited out at so many virtual
-seconds a real one; a machine too slow for it only takes longer.
+seconds a real one; a machine too slow for it only takes longer. Sockets of this loop, both ends in it, work
+too: before a jump the kernel gets a moment to hand over what is under way.
 """
 
 import asyncio
@@ -10,6 +11,9 @@ import selectors
 from typing import Any
 
 _IDLE_S = 0.05
+_HAND_OVER_S = 0.002
+# What a loop registers for itself: the pipe that other threads wake it by.
+_OWN_FILES = 1
 
 
 class _PacedSelector(selectors.DefaultSelector):
@@ -23,11 +27,14 @@ class _PacedSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
             return list(super().select(_IDLE_S))
-        real_s = timeout / self._pace if self._pace else 0.0
+        real_s = timeout / self._pace if self._pace else self._hand_over_s()
         ready = super().select(real_s if timeout > 0 else 0)
         if not ready and timeout > 0:
             self.virtual_s += timeout
         return list(ready)
+
+    def _hand_over_s(self) -> float:
+        return _HAND_OVER_S if len(self.get_map()) > _OWN_FILES else 0.0
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
