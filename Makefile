@@ -27,7 +27,7 @@ help: ## List the targets
 
 setup: $(VENV)/.warm ## Make the environment in .venv, and compile the kernels into their cache
 
-demo: $(VENV)/.installed ## Run the market maker on the exchange inside; make demo ARGS="--seconds 40"
+demo: $(VENV)/.installed ## Run the market maker on an emulated exchange, over sockets; make demo ARGS="--seconds 40"
 	@$(BIN)/mm demo $(ARGS)
 
 test: $(VENV)/.installed ## Run all tests, then the decision core's with the compiler off
