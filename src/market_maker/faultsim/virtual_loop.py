@@ -11,7 +11,7 @@ import selectors
 from typing import Any
 
 _IDLE_S = 0.05
-_HAND_OVER_S = 0.002
+_HAND_OVER_S = 0.0003
 # What a loop registers for itself: the pipe that other threads wake it by.
 _OWN_FILES = 1
 
