@@ -14,6 +14,7 @@ import pytest
 
 from market_maker.cli import main
 from market_maker.cli.app import ExitCode
+from market_maker.emulator.faults import known_faults
 from market_maker.emulator.signatures import account_keys
 
 PATIENCE_S = 60.0
@@ -123,9 +124,20 @@ def test_bad_input(capsys, tmp_path):
     assert (code, "did you mean calm" in said) == (ExitCode.USAGE, True)
     code, said = complaint(capsys, "--fault=nonsense@1+1")
     assert (code, "lost_replies" in said) == (ExitCode.USAGE, True)
+    assert said.startswith("mm: no fault 'nonsense'")
     code, said = complaint(capsys, f"--recording={tmp_path}")
     assert code == ExitCode.DATA
     code, said = complaint(capsys, "--accounts=0")
     assert code == ExitCode.USAGE
     code, said = complaint(capsys, "--host=203.0.113.7", "--market=BTC-USD")
     assert code == ExitCode.EXCHANGE
+    for nowhere in ("no such host", "a..b"):
+        code, said = complaint(capsys, f"--host={nowhere}", "--market=BTC-USD")
+        assert (code, nowhere in said, "unknown error" in said) == (ExitCode.EXCHANGE, True, False)
+
+
+def test_the_faults_are_listed(capsys):
+    assert main(["emulator", "--fault=list"]) == ExitCode.OK
+    said = capsys.readouterr()
+    assert known_faults() in said.out
+    assert said.err == ""

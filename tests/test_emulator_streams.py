@@ -53,8 +53,8 @@ def test_subscriptions_start_with_snapshots():
         "data": {
             "t": "SNAPSHOT",
             "m": "X-USD",
-            "b": [{"q": "1.0", "p": "99"}, {"q": "0.5", "p": "98"}],
-            "a": [{"q": "2.0", "p": "101"}],
+            "b": [{"q": "1.0", "p": "99.000000"}, {"q": "0.5", "p": "98"}],
+            "a": [{"q": "2.0", "p": "101.0"}],
             "d": "f",
         },
         "ts": START_NS // NS_PER_MS + 1,
@@ -92,6 +92,29 @@ def test_a_delta_has_the_change_and_the_absolute_size():
     assert last["data"]["a"] == [{"q": "0.1", "p": "101", "c": "0.1"}]
 
 
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_book_that_changed_and_changed_back_is_an_empty_delta_or_nothing(sent):
+    bench = listening(streams=StreamRules(balance_interval_s=0.0, empty_deltas_sent=sent))
+    bench.events(LevelChange(BUY, 99, 10), LevelChange(BUY, 99, 0))
+    bench.wait(0.2)
+    told = [(frame["type"], frame["data"]["b"], frame["data"]["a"]) for frame in bench.frames("book")[1:]]
+    assert told == [("DELTA", [], [])] * sent
+    bench.level(BUY, 99, 10)
+    bench.wait(0.2)
+    assert bench.frames("book")[-1]["seq"] == 2 + sent
+
+
+@pytest.mark.parametrize(
+    ("zeros", "prices"), [(True, ["99.000000", "98", "97.0"]), (False, ["99", "98", "97"])]
+)
+def test_prices_of_a_whole_book_have_trailing_zeros_or_not(zeros, prices):
+    bench = Bench(instant_rules(streams=StreamRules(balance_interval_s=0.0, zeros_in_snapshots=zeros)))
+    bench.events(*(LevelChange(BUY, ticks, 10) for ticks in (97, 98, 99)))
+    bench.listen()
+    bench.wait(0)
+    assert [level["p"] for level in bench.frames("book")[0]["data"]["b"]] == prices
+
+
 def test_book_frames_come_every_100_ms_at_most_and_snapshots_each_minute():
     bench = listening()
     for second in range(30):
@@ -118,7 +141,7 @@ def test_a_closed_subscription_loses_what_is_under_way_and_a_new_one_starts_from
     bench.wait(1)
     books = bench.frames("book")
     assert [(f["type"], f["seq"]) for f in books] == [("SNAPSHOT", 1)]
-    assert books[0]["data"]["b"] == [{"q": "1.0", "p": "99"}]
+    assert books[0]["data"]["b"] == [{"q": "1.0", "p": "99.000000"}]
     bench.hang_up(second)
     bench.outputs.clear()
     bench.level(BUY, 98, 1)

@@ -185,10 +185,14 @@ def _exit_code(error: Exception) -> ExitCode:
 
 
 def _message(error: Exception) -> str:
+    from market_maker.config import ConfigError
+
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems", *lines])
+    if isinstance(error, ConfigError) and len(lines) > 1:
+        lines.insert(0, f"{len(lines)} problems")
+    return "\n  ".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from contextlib import ExitStack
@@ -96,7 +97,7 @@ async def _serve(emulation: Emulation, *, exit_with_stdin: bool, as_json: bool) 
     server = EmulatorServer(driver, accounts, emulation.server_rules)
     try:
         await server.start(emulation.host, emulation.port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a name that no host can have
         msg = f"expected to listen on {emulation.host}:{emulation.port}, was refused: {_reason(error)}"
         raise Unreachable(msg) from error
     driver.start()
@@ -118,9 +119,13 @@ async def _serve(emulation: Emulation, *, exit_with_stdin: bool, as_json: bool) 
         await server.close()
 
 
-def _reason(error: OSError) -> str:
-    # asyncio's own text repeats the address.
-    return os.strerror(error.errno).lower() if error.errno else str(error)
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return "not the name of a host"
+    # asyncio's own text repeats the address, and numbers of name look-ups are none of the system's.
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return (error.strerror or str(error)).lower()
+    return os.strerror(error.errno).lower()
 
 
 def _stop_event(*, exit_with_stdin: bool) -> asyncio.Event:

@@ -59,7 +59,8 @@ def emulator(
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[=VALUE]@FROM+FOR", help="Fail from a second on, so long; may be repeated."
+            metavar="NAME[=VALUE]@FROM+FOR",
+            help="Fail from a second on, so long; may be repeated. 'list' tells what there is.",
         ),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not check signatures: faster.")] = False,
@@ -72,10 +73,13 @@ def emulator(
     """Be the exchange, on this machine: REST and streams for any client, and test accounts with money."""
     from market_maker.cli.emulation import Emulation, exchange_rules, run_emulation
     from market_maker.emulator.assembly import MarketSource
-    from market_maker.emulator.faults import parse_fault
+    from market_maker.emulator.faults import known_faults, parse_fault
     from market_maker.emulator.scenarios import market_names
     from market_maker.emulator.server_rules import ServerRules
 
+    if fault == ["list"]:
+        print(f"Faults, with the value that each has where none is given:\n{known_faults()}")
+        return
     generated = () if recording else market_names()
     emulation = Emulation(
         source=MarketSource(tuple(market or generated), scenario, seed, recording, offset),

@@ -91,7 +91,7 @@ class FaultWindow:
 def known_faults() -> str:
     """Table of the faults, for errors and help: name, usual value, meaning."""
     width = max(map(len, MEANINGS))
-    return "\n".join(f"  {name:<{width}}  {_USUAL[name]:>5g}  {text}" for name, text in MEANINGS.items())
+    return "\n".join(f"{name:<{width}}  {_USUAL[name]:>5g}  {text}" for name, text in MEANINGS.items())
 
 
 def faults_of(values: Mapping[str, float]) -> Faults:

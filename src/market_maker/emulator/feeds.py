@@ -39,6 +39,7 @@ class MarketFeed:
         self._scale = scale
         self._timeline = timeline
         self._outbox = outbox
+        self._rules = rules
         self._delta_ns = rules.book_interval_ms * NS_PER_MS
         self._best_ns = rules.bbo_interval_ms * NS_PER_MS
         self._readers: dict[str, list[Stream]] = {kind: [] for kind in PUBLIC_KINDS}
@@ -70,10 +71,12 @@ class MarketFeed:
     def snapshot(self, stream: Stream, now_ns: int) -> None:
         """Send the whole book to one reader; the others are told first what changed, lest it comes twice."""
         self._send_changes([reader for reader in self._readers["book"] if reader is not stream], now_ns)
-        book = self._market.book
+        book, zeros = self._market.book, self._rules.zeros_in_snapshots
         bids, asks = book.levels(Side.BUY), book.levels(Side.SELL)
         self._send(
-            (stream,), now_ns, lambda: frames.book_snapshot(self._market.name, self._scale, bids, asks)
+            (stream,),
+            now_ns,
+            lambda: frames.book_snapshot(self._market.name, self._scale, bids, asks, zeros=zeros),
         )
 
     def after_step(self, now_ns: int) -> None:
@@ -115,12 +118,13 @@ class MarketFeed:
 
     def _delta_timer(self, now_ns: int) -> None:
         self._delta_planned = False
-        self._send_changes(self._readers["book"], now_ns)
+        changed_back = self._rules.empty_deltas_sent and self._market.book.has_changes
+        self._send_changes(self._readers["book"], now_ns, even_none=changed_back)
 
-    def _send_changes(self, readers: Sequence[Stream], now_ns: int) -> None:
+    def _send_changes(self, readers: Sequence[Stream], now_ns: int, *, even_none: bool = False) -> None:
         book = self._market.book
         bids, asks = book.drain_changes(Side.BUY), book.drain_changes(Side.SELL)
-        if bids or asks:
+        if bids or asks or even_none:
             self._send(readers, now_ns, lambda: frames.book_delta(self._market.name, self._scale, bids, asks))
 
     def _best_timer(self, now_ns: int) -> None:

@@ -17,6 +17,7 @@ from market_maker.instrument import Instrument
 
 _encode = msgspec.json.Encoder().encode
 _TEXTS_KEPT = 4_096
+_ZEROS = ("", "0", "", "000000")
 
 
 def text(value: Decimal) -> str:
@@ -35,6 +36,12 @@ class Scale:
     def __init__(self, instrument: Instrument) -> None:
         self.price: Callable[[int], str] = lru_cache(_TEXTS_KEPT)(lambda ticks: text(instrument.price(ticks)))
         self.size: Callable[[int], str] = lru_cache(_TEXTS_KEPT)(lambda lots: text(instrument.size(lots)))
+
+    def price_with_zeros(self, ticks: int) -> str:
+        """Price in one of the three spellings that were captured: `84053`, `84052.0`, `84050.000000`."""
+        plain = self.price(ticks)
+        zeros = _ZEROS[ticks % len(_ZEROS)]
+        return plain + zeros if "." in plain or not zeros else f"{plain}.{zeros}"
 
 
 class Stamp(NamedTuple):
@@ -142,11 +149,14 @@ def _payload(kind: str, data: object) -> Payload:
     return Payload(kind, msgspec.Raw(_encode(data)))
 
 
-def book_snapshot(market: str, scale: Scale, bids: Iterable[Level], asks: Iterable[Level]) -> Payload:
+def book_snapshot(
+    market: str, scale: Scale, bids: Iterable[Level], asks: Iterable[Level], *, zeros: bool = False
+) -> Payload:
     """Whole book, or its best level a side; levels are (ticks, lots), best first."""
+    price = scale.price_with_zeros if zeros else scale.price
 
     def rows(levels: Iterable[Level]) -> list[_Quantity]:
-        return [_Quantity(scale.size(lots), scale.price(ticks)) for ticks, lots in levels]
+        return [_Quantity(scale.size(lots), price(ticks)) for ticks, lots in levels]
 
     return _payload("SNAPSHOT", _BookData("SNAPSHOT", market, rows(bids), rows(asks)))
 

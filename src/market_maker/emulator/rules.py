@@ -90,6 +90,8 @@ class StreamRules:
     )
     fill_frame_order: tuple[str, ...] = ("ORDER", "TRADE", "POSITION", "BALANCE")  # frames after one event
     closed_positions_sent: bool = True  # whether a position that became flat is sent as CLOSED, or not at all
+    empty_deltas_sent: bool = True  # whether a book that changed and changed back is told as an empty delta
+    zeros_in_snapshots: bool = True  # whether some prices of whole books have trailing zeros, as captured
 
 
 @dataclass(frozen=True, slots=True)
