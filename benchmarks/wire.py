@@ -41,7 +41,7 @@ from market_maker.emulator.server_rules import served_account
 from market_maker.exchanges.credentials import Keys
 from market_maker.exchanges.endpoints import Endpoint, endpoint_of
 from market_maker.exchanges.extended import ExtendedGateway
-from market_maker.exchanges.frames import decode_account, decode_book
+from market_maker.exchanges.frames import Unknown, decode_account, decode_book
 from market_maker.instrument import Instrument
 from market_maker.orderbook_manager import BookSettings, OrderbookManager
 
@@ -150,7 +150,7 @@ def measure_decoding(rounds: int) -> dict[str, Any]:
     book = WrappedStreamResponseModel[OrderbookUpdateModel]
     account = WrappedStreamResponseModel[AccountStreamDataModel]
     snapshot, delta, order = snapshot_frame(LEVELS), delta_frame(), account_frame()
-    markets = {_BTC.name: _BTC}
+    markets, unknown = {_BTC.name: _BTC}, Unknown()
     ways: dict[str, tuple[bytes, int, Decode, Decode]] = {
         "snapshot": (snapshot, rounds, book.model_validate_json, lambda frame: decode_book(frame, _BTC, 1)),
         "delta": (delta, rounds * 20, book.model_validate_json, lambda frame: decode_book(frame, _BTC, 1)),
@@ -158,7 +158,7 @@ def measure_decoding(rounds: int) -> dict[str, Any]:
             order,
             rounds * 20,
             account.model_validate_json,
-            lambda frame: decode_account(frame, markets, 1),
+            lambda frame: decode_account(frame, markets, 1, unknown),
         ),
     }
     report: dict[str, Any] = {}

@@ -224,6 +224,22 @@ def test_a_stream_that_does_not_begin_at_one_missed_something():
     assert heard.kinds == ["StreamLost", "BalanceReport"]
 
 
+def test_a_snapshot_of_the_orders_is_a_start_whatever_its_number():
+    """Where numbers begin is seen in captures, and promised nowhere."""
+    begun = (
+        told(0, "ORDER", snapshot=True, orders=[]),
+        told(1, "BALANCE", snapshot=True, balance=MONEY),
+    )
+    assert watched(says(*begun, order(2))).kinds == ["BalanceReport", "OrderReport"]
+    lost = watched(says(*begun, order(3)), says(*snapshots()))
+    assert lost.kinds == ["BalanceReport", "StreamLost", "BalanceReport"]
+
+
+def test_a_closed_position_may_have_no_side():
+    heard = watched(says(*snapshots(), positions(4, position(side="", size="0"))))
+    assert heard.of(PositionReport)[0].size_lots == 0
+
+
 def test_the_same_frame_twice_is_dropped():
     heard = watched(says(*snapshots(), trade(4), trade(4), order(5)))
     assert heard.kinds == ["BalanceReport", "FillReport", "OrderReport"]

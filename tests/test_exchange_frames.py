@@ -2,15 +2,17 @@
 
 import json
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from market_maker.domain import BookUpdate, Fill, OrderState, Side, Trade
+from market_maker.exchanges import frames
 from market_maker.exchanges.frames import (
     CorruptFrame,
-    decode_account,
+    Unknown,
     decode_book,
     decode_funding,
     decode_mark,
@@ -143,6 +145,16 @@ def test_trades():
         decode_trades(frame.replace(b"SELL", b"HOLD"), BTC, 8)
 
 
+@pytest.mark.parametrize(("kind", "ticks"), [("LIQUIDATION", 61_999), ("DELEVERAGE", 61_999)])
+def test_a_liquidation_off_the_grid_is_a_trade_at_the_nearest_tick(kind, ticks):
+    row = {"m": "BTC-USD", "S": "SELL", "tT": kind, "T": 1, "p": "61998.51", "q": "0.04839", "i": 7}
+    [trade] = decode_trades(json.dumps({"data": [row], "ts": 1, "seq": 5}).encode(), BTC, 9)
+    assert trade.price_ticks == ticks
+    for odd in ({"tT": "TRADE"}, {"p": "1e99"}, {"p": "0.4"}, {"q": "0.000001"}):
+        with pytest.raises(CorruptFrame):
+            decode_trades(json.dumps({"data": [row | odd], "ts": 1, "seq": 5}).encode(), BTC, 9)
+
+
 def test_mark_and_funding():
     mark = b'{"type":"MP","data":{"m":"BTC-USD","p":"84058.473541750005","ts":5},"ts":9,"seq":1}'
     assert decode_mark(mark, BTC) == MarkPrice("BTC-USD", Decimal("84058.473541750005"), 5_000_000)
@@ -201,6 +213,13 @@ BALANCE = {
     "marginRatio": "0.5",
     "updatedTime": 7,
 }
+
+
+def decode_account(frame, instruments, recv_ns):
+    """A frame of the account, and the words that nobody documented."""
+    unknown = Unknown()
+    decoded = frames.decode_account(frame, instruments, recv_ns, unknown)
+    return SimpleNamespace(**decoded._asdict(), unknown=unknown)
 
 
 def account(snapshot=False, **data):
@@ -336,6 +355,11 @@ def test_markets_that_were_not_given_are_named():
     decoded = decode_account(account(orders=[{**ORDER, "market": "DOGE-USD"}, ORDER]), MARKETS, 0)
     assert decoded.other_markets == {"DOGE-USD"}
     assert len(decoded.events) == 1
+
+
+def test_money_is_of_a_size_that_money_has():
+    with pytest.raises(CorruptFrame, match="finite equity"):
+        decode_account(account(balance={**BALANCE, "equity": "1e999999"}), MARKETS, 0)
 
 
 def test_money_must_be_finite():

@@ -78,6 +78,12 @@ def test_half_a_reply_is_none_when_the_connection_is_over(wire):
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 5_000,
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2_000_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 200_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 5_000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
@@ -89,6 +95,27 @@ def test_half_a_reply_is_none_when_the_connection_is_over(wire):
 def test_what_is_no_reply_is_said_to_be_none(wire):
     with pytest.raises(BadReply, match=r"expected .*, was "):
         read_reply(wire)
+
+
+def test_a_close_that_is_said_twice_is_a_close():
+    wire = b"HTTP/1.1 200 OK\r\nConnection: close\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
+    assert not read_reply(wire).keeps_alive
+
+
+def test_many_words_before_the_reply_are_passed_over():
+    assert read_reply(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 2_000 + COUNTED).body == b'{"status":"OK"}'
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=40), max_size=6),
+    st.lists(st.integers(1, 60), min_size=1, max_size=4),
+)
+def test_chunks_add_up_however_they_arrive(parts, steps):
+    wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire += b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    for length in range(0, len(wire), steps[0]):
+        assert read_reply(wire[:length]) is None
+    assert read_reply(wire) == HttpReply(200, read_reply(wire).headers, b"".join(parts), keeps_alive=True)
 
 
 @given(st.binary(max_size=200), st.booleans())

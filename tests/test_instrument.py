@@ -1,6 +1,7 @@
 """Decimal to ticks and lots and back, on odd grids as on even ones."""
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,36 @@ def test_ticks_and_lots_survive_the_round_trip(instrument: Instrument, ticks: in
     assert instrument.ticks(instrument.price(ticks)) == ticks
     assert instrument.lots(instrument.size(lots)) == lots
     assert instrument.value(ticks, lots) == instrument.price(ticks) * instrument.size(lots)
+
+
+def _by_fractions(value: Decimal, unit: Decimal) -> int | None:
+    quotient = Fraction(value) / Fraction(unit)
+    return int(quotient) if quotient.denominator == 1 else None
+
+
+@pytest.mark.parametrize("instrument", GRIDS)
+@given(
+    count=st.integers(-(10**20), 10**20),
+    off=st.sampled_from(["0", "0", "1e-40", "-1e-9", "0.1", "3"]),
+    zeros=st.integers(0, 30),
+)
+def test_the_grid_is_decided_exactly(instrument: Instrument, count: int, off: str, zeros: int) -> None:
+    with localcontext() as context:
+        context.prec = 100
+        value = instrument.tick * count + Decimal(off)
+        value = value.quantize(Decimal(1).scaleb(min(value.as_tuple().exponent, 0) - zeros))
+    expected = _by_fractions(value, instrument.tick)
+    if expected is None:
+        with pytest.raises(InstrumentError, match="expected a multiple"):
+            instrument.ticks(value)
+    else:
+        assert instrument.ticks(value) == expected
+
+
+@pytest.mark.parametrize("text", ["1e999999999", "-1e40", "sNaN"])
+def test_what_no_market_holds_is_refused_at_once(text: str) -> None:
+    with pytest.raises(InstrumentError, match="expected a multiple"):
+        ODD.lots(Decimal(text))
 
 
 @given(price=st.decimals("0.01", "1000000", places=7))

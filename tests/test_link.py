@@ -26,6 +26,7 @@ class Hearer:
         self.opened = 0
         self.frames = []
         self.losses = []
+        self.lost_s = []
 
     def on_open(self):
         self.opened += 1
@@ -37,6 +38,7 @@ class Hearer:
 
     def on_lost(self, loss):
         self.losses.append(str(loss))
+        self.lost_s.append(asyncio.get_running_loop().time())
 
 
 def linked(scripts, seconds, *, path=PATH, settings=SETTINGS, **options):
@@ -126,6 +128,18 @@ def test_a_corrupt_frame_gives_the_connection_up():
     assert hearer.frames == [b"good"]
     assert hearer.losses == ["expected sense, was none"]
     assert len(tries) == 2
+
+
+def test_a_loss_is_told_before_a_peer_that_is_gone_is_waited_for():
+    """lessons.md §2: cancel at once; the close of a dead connection takes its second."""
+
+    async def script(peer: Peer):
+        await peer.send(b"corrupt")
+        await asyncio.sleep(30)
+
+    hearer, tries = linked([script, stay], 10)
+    assert hearer.lost_s[0] - tries[0] < 0.1
+    assert tries[1] - tries[0] > 1.0
 
 
 @pytest.mark.parametrize("status", [401, 403])

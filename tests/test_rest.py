@@ -175,7 +175,12 @@ def test_requests_share_a_connection():
         (400, envelope(1101), CredentialsRefused, 1101),
         (403, b"", OrderRefused, 403),
         (404, envelope(1001), MarketNotFound, 1001),
-        (301, b"", OrderRefused, 301),
+        # Neither a refusal nor a word of success: 303 is what one gets after a request that was carried out.
+        (202, b"", OutcomeUnknown, 202),
+        (206, PAGE, OutcomeUnknown, 206),
+        (301, b"", OutcomeUnknown, 301),
+        (303, b"", OutcomeUnknown, 303),
+        (202, envelope(1140), OrderRefused, 1140),
         # Maintenance: the exchange says itself that it did not take the order, whatever the HTTP status.
         (503, envelope(1010), OrderRefused, 1010),
         (400, envelope(1011), OrderRefused, 1011),
@@ -217,7 +222,7 @@ def test_a_redirect_is_not_followed_with_the_key():
         async with serving(elsewhere) as other:
             moved = answers(307, headers={"Location": other + "/steal"})
             async with serving(moved) as url, client_of(url) as client:
-                with pytest.raises(OrderRefused, match="307"):
+                with pytest.raises(OutcomeUnknown, match="307"):
                     await client.send("POST", "/user/order", body=b"{}")
         assert not visited
 
@@ -574,6 +579,70 @@ def test_the_key_does_not_come_back(handler):
         assert CANARY not in shown + repr(result)
 
 
+def test_a_peer_that_repeats_our_headers_shows_no_key():
+    async def echo(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        [line] = [line for line in request.split(b"\r\n") if CANARY.encode() in line]
+        writer.write(b"HTTP/1.1 200 OK\r\n " + line + b"\r\n\r\n")
+        writer.close()
+
+    async def program():
+        async with listening(echo) as url, client_of(url) as client:
+            with pytest.raises(OutcomeUnknown, match=r"expected a header, was .*\*\*\*\*") as failure:
+                await client.send("POST", "/user/order")
+            assert CANARY not in "".join(traceback.format_exception(failure.value))
+
+    in_virtual_time(program)
+
+
+def test_a_code_that_says_too_many_requests_pauses_like_the_status():
+    async def program():
+        async with serving(answers(400, envelope(429))) as url, client_of(url) as client:
+            for match in ("no", "not sent"):
+                with pytest.raises(RateLimited, match=match):
+                    await look_up(client)
+
+    in_virtual_time(program)
+
+
+def test_closing_waits_for_no_peer_that_keeps_its_side_of_a_tls_connection_open(tmp_path, monkeypatch):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    ends, lost = [], []
+
+    class Deaf(asyncio.Protocol):
+        def connection_made(self, transport):
+            ends.append(transport)
+
+        def connection_lost(self, _error):
+            lost.append(self)
+
+        def data_received(self, _request):
+            ends[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            ends[0].pause_reading()
+
+    async def program():
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Deaf, "127.0.0.1", 0, ssl=context)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with client_of(url) as client:
+            assert await client.send("POST", "/user/order") == b"ok"
+            began_s = loop.time()
+            await client.close()
+            assert loop.time() - began_s <= 1.1
+        ends[0].abort()
+        server.close()
+        while not lost:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    in_virtual_time(program)
+
+
 @both_ways
 def test_the_key_is_in_no_failure_and_no_repr(way):
     async def garbage(reader, writer):
@@ -586,7 +655,7 @@ def test_the_key_is_in_no_failure_and_no_repr(way):
             with pytest.raises(OutcomeUnknown) as failure:
                 await way(client)
             error = failure.value
-            assert CANARY not in repr(client) + repr(error) + repr(error.__cause__)
+            assert CANARY not in repr(client) + repr(error) + repr(error.__cause__) + repr(error.__context__)
             assert CANARY not in "".join(traceback.format_exception(error))
 
     in_virtual_time(program)

@@ -276,7 +276,23 @@ def test_a_refusal_shows_no_key():
         "".join(traceback.format_exception(error)) + repr(error) + repr(error.__context__ and error.__cause__)
     )
     assert KEY not in shown
-    assert error.__suppress_context__
+    assert error.__context__ is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_handshake_that_is_sent_elsewhere_takes_no_key_there(status):
+    async def program():
+        async with serving() as (other, _, _clock), serving() as (server, connect, _clock):
+            moved = {"Location": f"http://127.0.0.1:{other.port}/v1/account"}
+            server.scripts["/account"] = [web.Response(status=status, headers=moved)]
+            with pytest.raises(StreamRefused, match=f"sent us elsewhere: HTTP {status}") as caught:
+                await connect.open("/account", SETTINGS)
+            assert caught.value.status == status
+            assert KEY not in "".join(traceback.format_exception(caught.value))
+            assert len(server.opened) == 1
+            assert not other.opened
+
+    in_virtual_time(program)
 
 
 def test_a_host_that_refuses():

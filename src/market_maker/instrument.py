@@ -5,7 +5,7 @@ step). Steps are not always powers of ten, so conversion divides, checks or floo
 """
 
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation, localcontext
 from enum import Enum
 
 _EXACT_DIGITS = 60
@@ -139,8 +139,13 @@ def _divide(value: Decimal, unit: Decimal, rounding: str) -> int:
 
 
 def _whole(value: Decimal, unit: Decimal, label: str) -> int:
-    count = _divide(value, unit, ROUND_FLOOR) if value.is_finite() else 0
-    if not value.is_finite() or unit * count != value:
+    try:
+        # Both are exact: a quotient of more digits than the context has is an error, no rounding.
+        count, rest = divmod(value, unit)
+    except InvalidOperation:
+        # Not finite, or more than any market holds.
+        rest = unit
+    if rest:
         msg = f"{label} expected a multiple of {unit}, was {value}"
         raise InstrumentError(msg)
-    return count
+    return int(count)

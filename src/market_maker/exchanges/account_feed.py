@@ -18,11 +18,12 @@ from market_maker.exchanges.outbox import Outbox
 from market_maker.exchanges.quotes import foreign_envelope, read_envelope
 from market_maker.exchanges.socket import ACCOUNT_PATH, Connector, StreamBroken
 from market_maker.exchanges.turns import Turns
-from market_maker.exchanges.wire import ZERO, CorruptFrame
+from market_maker.exchanges.wire import ZERO, CorruptFrame, check_turn
 from market_maker.gateway import AccountEvent, CredentialsRefused, PositionReport, StreamLost
 from market_maker.instrument import Instrument
 
 MAX_BACKLOG: Final = 4_000
+_FIRST: Final = 1
 _TYPES: Final = frozenset({"ORDER", "TRADE", "POSITION", "BALANCE"})
 _OTHER_TYPES: Final = frozenset({"SPOT_BALANCE", "DEPOSIT", "WITHDRAWAL", "TRANSFER"})
 
@@ -47,7 +48,7 @@ class _Account:
         self._held: set[str] = set()
 
     def on_open(self) -> None:
-        self._turns.restart(first=1)
+        self._turns.restart()
 
     def on_frame(self, frame: bytes) -> None:
         if self._outbox.backlog >= MAX_BACKLOG:
@@ -57,19 +58,26 @@ class _Account:
             msg = f"{MAX_BACKLOG} events were not read"
             raise StreamBroken(msg)
         try:
-            decoded = decode_account(frame, self._instruments, self._clock.now_ns())
+            decoded = decode_account(frame, self._instruments, self._clock.now_ns(), self._unknown)
         except CorruptFrame:
             envelope = foreign_envelope(frame, _TYPES)
             if envelope is None:
                 raise
             self._count_type(envelope.type)
             if envelope.seq:
-                self._turns.is_next(envelope.seq, frame)
+                self._is_next(envelope.seq, frame)
             return
-        if self._turns.is_next(decoded.seq, frame):
+        # Whatever its number: the first word of this stream is a snapshot of the orders.
+        is_start = decoded.is_snapshot and "ORDER" in decoded.kinds
+        if self._is_next(decoded.seq, frame, is_start=is_start):
             if not decoded.kinds:
                 self._count_type(read_envelope(frame).type)
             self._hand_on(decoded)
+
+    def _is_next(self, seq: int, frame: bytes, *, is_start: bool = False) -> bool:
+        if not (self._turns.has_begun or is_start):
+            check_turn("account", seq, _FIRST)
+        return self._turns.is_next(seq, frame)
 
     def _count_type(self, kind: str | None) -> None:
         if kind not in _OTHER_TYPES:
@@ -77,7 +85,6 @@ class _Account:
 
     def _hand_on(self, decoded: AccountFrame) -> None:
         self._is_known_lost = False
-        self._unknown.update(decoded.unknown)
         self._unknown.update(f"market {market}, not asked for" for market in decoded.other_markets)
         listed: set[str] = set()
         for event in decoded.events:

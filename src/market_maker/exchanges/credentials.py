@@ -12,7 +12,7 @@ from market_maker.exchanges.envelope import data_reader
 from market_maker.exchanges.rest import RestClient, request_failure
 from market_maker.exchanges.signing import OrderSigner
 from market_maker.exchanges.socket import USER_AGENT
-from market_maker.exchanges.wire import CorruptFrame
+from market_maker.exchanges.wire import UNREADABLE, CorruptFrame
 from market_maker.gateway import CredentialsRefused, OutcomeUnknown
 
 _TIMEOUT_S: Final = 5.0
@@ -123,7 +123,7 @@ async def emulator_keys(endpoint: Endpoint, account: int = 0) -> Keys:
         raise request_failure(endpoint, error) from error
     try:
         accounts = _read_emulator_accounts.decode(body).accounts
-    except msgspec.DecodeError:
+    except UNREADABLE:
         accounts = []
     if not 0 <= account < len(accounts):
         where = f"{endpoint.network} at {endpoint.host}"

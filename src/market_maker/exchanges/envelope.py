@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from market_maker.exchanges.wire import corrupt
+from market_maker.exchanges.wire import UNREADABLE, corrupt
 from market_maker.gateway import (
     CredentialsRefused,
     MarketNotFound,
@@ -23,6 +23,7 @@ from market_maker.gateway import (
 T = TypeVar("T")
 
 _HTTP_OK: Final = 200
+_REFUSALS: Final = range(400, 500)
 _SERVER_FAILURES: Final = range(500, 600)
 _UNHANDLED: Final = 1006
 _CREDENTIAL_CODES: Final = frozenset({401, 1100, 1101, 1102})
@@ -58,7 +59,7 @@ def data_reader(data_type: type[T], expected: str) -> Callable[[bytes], T]:
         data = _data(body)
         try:
             return decoder.decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise corrupt(f"{expected} ({error})", body) from error
 
     return read
@@ -93,7 +94,7 @@ def _data(body: bytes) -> msgspec.Raw:
 def _envelope(body: bytes) -> _Envelope | None:
     try:
         return _read_envelope.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         # What is no envelope may be a proxy's page or an empty body; the caller says what that means.
         return None
 
@@ -101,7 +102,8 @@ def _envelope(body: bytes) -> _Envelope | None:
 def venue_error(http_status: int, body: bytes, retry_after_s: float = 1.0) -> VenueError:
     """Error of a reply, by its code; by the HTTP status where the body carries none.
 
-    A failure of the server itself (5xx, 1006) leaves open whether the request was carried out::
+    A failure of the server itself (5xx, 1006) leaves open whether the request was carried out, and so does
+    what is neither a refusal in words nor by its status (4xx), such as a redirect or 202::
 
         {"status":"ERROR","error":{"code":1140,"message":"New order cost exceeds available balance."}}
     """
@@ -115,7 +117,8 @@ def venue_error(http_status: int, body: bytes, retry_after_s: float = 1.0) -> Ve
         return CredentialsRefused(message, code)
     if code == _MARKET_NOT_FOUND:
         return MarketNotFound(message, code)
-    if code == _UNHANDLED or code in _SERVER_FAILURES:
+    is_refusal = http_status in _REFUSALS or (envelope is not None and envelope.status.upper() == "ERROR")
+    if not is_refusal or code == _UNHANDLED or code in _SERVER_FAILURES:
         return OutcomeUnknown(message, code)
     return OrderRefused(message, code)
 

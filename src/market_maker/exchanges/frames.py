@@ -6,9 +6,9 @@ and once more in Decimal where that can not tell. Levels are keyed by ticks, bec
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, TypeVar
+from itertools import compress, product
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -33,11 +33,18 @@ from market_maker.exchanges.wire import (
     position_report,
     side_of,
     ticks_of,
+    traded_price,
 )
 from market_maker.gateway import AccountEvent, FundingRate, MarkPrice
 from market_maker.instrument import Instrument
 
 _WHOLE_BOOK_BYTES: Final = 2_000
+_ACCOUNT_KINDS: Final = ("ORDER", "TRADE", "POSITION", "BALANCE")
+# The kinds of a frame, by which of them it speaks of.
+_KINDS: Final = {
+    said: frozenset(compress(_ACCOUNT_KINDS, said))
+    for said in product((False, True), repeat=len(_ACCOUNT_KINDS))
+}
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -188,7 +195,7 @@ def _is_snapshot(kind: str, market: str, instrument: Instrument) -> bool:
 
 
 def decode_trades(frame: bytes, instrument: Instrument, recv_ns: int) -> list[Trade]:
-    """Public trades of a market; liquidations and deleveragings are trades too.
+    """Public trades of a market; liquidations and deleveragings are trades too, at the nearest tick.
 
     Example::
 
@@ -205,7 +212,7 @@ def _trade(wire: _Trade, instrument: Instrument, recv_ns: int) -> Trade:
         market=wire.m,
         trade_id=wire.i,
         taker_side=side_of(wire.side),
-        price_ticks=ticks_of(instrument, wire.p),
+        price_ticks=ticks_of(instrument, traded_price(instrument, wire.p, wire.kind)),
         size_lots=lots_of(instrument, wire.q),
         venue_ns=wire.time_ms * NS_PER_MS,
         recv_ns=recv_ns,
@@ -245,8 +252,7 @@ def funding_rate_of(wire: WireFunding) -> FundingRate:
     return FundingRate(wire.m, amount(wire.f, "funding rate"), wire.time_ms * NS_PER_MS)
 
 
-@dataclass(frozen=True, slots=True)
-class AccountFrame:
+class AccountFrame(NamedTuple):
     """One frame of the account stream.
 
     Parameters
@@ -260,8 +266,6 @@ class AccountFrame:
         Place in the sequence, one more than the frame before.
     other_markets : frozenset of str
         Markets that the account has something in and that we were not given: their events are left out.
-    unknown : Counter
-        Enum values that nobody documented, counted.
     """
 
     events: list[AccountEvent]
@@ -270,10 +274,11 @@ class AccountFrame:
     seq: int
     venue_ns: int
     other_markets: frozenset[str] = frozenset()
-    unknown: Unknown = field(default_factory=Unknown)
 
 
-def decode_account(frame: bytes, instruments: Mapping[str, Instrument], recv_ns: int) -> AccountFrame:
+def decode_account(
+    frame: bytes, instruments: Mapping[str, Instrument], recv_ns: int, unknown: Unknown
+) -> AccountFrame:
     """Orders, fills, positions and balance of the account, in any mixture.
 
     Example::
@@ -289,39 +294,31 @@ def decode_account(frame: bytes, instruments: Mapping[str, Instrument], recv_ns:
     """
     wire = _read_account(frame)
     data = wire.data
-    unknown: Unknown = Unknown()
-    kinds: set[str] = set()
-    others: set[str] = set()
-    events: list[AccountEvent] = []
-    if data.orders is not None:
-        kinds.add("ORDER")
-        for order, instrument in _known(data.orders, instruments, others):
-            events.append(order_report(order, instrument, unknown))
-    if data.trades is not None:
-        kinds.add("TRADE")
-        for fill, instrument in _known(data.trades, instruments, others):
-            events.append(fill_report(fill, instrument, unknown, recv_ns))
-    if data.positions is not None:
-        kinds.add("POSITION")
-        for position, instrument in _known(data.positions, instruments, others):
-            events.append(position_report(position, instrument, unknown))
-    if data.balance is not None:
-        kinds.add("BALANCE")
-        events.append(balance_report(data.balance))
-    venue_ns = wire.ts * NS_PER_MS
-    return AccountFrame(
-        events, frozenset(kinds), data.is_snapshot, wire.seq, venue_ns, frozenset(others), unknown
-    )
+    orders, trades, positions, balance = data.orders, data.trades, data.positions, data.balance
+    known = instruments.get
+    events: list[AccountEvent] = [
+        order_report(order, market, unknown) for order in orders or () if (market := known(order.market))
+    ]
+    events += [
+        fill_report(fill, market, unknown, recv_ns) for fill in trades or () if (market := known(fill.market))
+    ]
+    events += [
+        position_report(held, market, unknown) for held in positions or () if (market := known(held.market))
+    ]
+    if balance is not None:
+        events.append(balance_report(balance))
+    said = (orders is not None, trades is not None, positions is not None, balance is not None)
+    others = _other_markets(data, instruments)
+    return AccountFrame(events, _KINDS[said], data.is_snapshot, wire.seq, wire.ts * NS_PER_MS, others)
 
 
-_Item = TypeVar("_Item", WireOrder, WireFill, WirePosition)
-
-
-def _known(
-    items: list[_Item], instruments: Mapping[str, Instrument], others: set[str]
-) -> list[tuple[_Item, Instrument]]:
-    others.update(item.market for item in items if item.market not in instruments)
-    return [(item, instruments[item.market]) for item in items if item.market in instruments]
+def _other_markets(data: _AccountData, instruments: Mapping[str, Instrument]) -> frozenset[str]:
+    items: list[WireOrder | WireFill | WirePosition] = [
+        *(data.orders or ()),
+        *(data.trades or ()),
+        *(data.positions or ()),
+    ]
+    return frozenset([item.market for item in items if item.market not in instruments])
 
 
 __all__ = [

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 _LONGEST_HEAD: Final = 64 * 1024
-_LONGEST_BODY: Final = 16 * 1024 * 1024
+# What answers an order has a few hundred.
+_LONGEST_BODY: Final = 1024 * 1024
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _INFORMATIONAL: Final = range(100, 200)
 _BODILESS: Final = (204, 304)
@@ -41,15 +42,19 @@ def read_reply(received: bytes, *, is_over: bool = False) -> HttpReply | None:
     BadReply
         If it is no reply, or not a whole one when the connection is over.
     """
-    head_end = received.find(_END_OF_HEAD)
-    if head_end < 0:
-        if is_over or len(received) > _LONGEST_HEAD or not b"HTTP/1.".startswith(received[:7]):
-            raise _bad("a reply", received)
-        return None
-    status, is_newest, headers = _read_head(received[:head_end])
-    rest = received[head_end + len(_END_OF_HEAD) :]
-    if status in _INFORMATIONAL:
-        return read_reply(rest, is_over=is_over)
+    begun = 0
+    while True:
+        head_end = received.find(_END_OF_HEAD, begun)
+        if head_end < 0:
+            rest = received[begun:]
+            if is_over or len(received) > _LONGEST_HEAD or not b"HTTP/1.".startswith(rest[:7]):
+                raise _bad("a reply", rest)
+            return None
+        status, is_newest, headers = _read_head(received[begun:head_end])
+        begun = head_end + len(_END_OF_HEAD)
+        if status not in _INFORMATIONAL:
+            break
+    rest = received[begun:]
     body, surplus = _read_body(status, headers, rest, is_over=is_over)
     if body is None:
         if is_over or len(rest) > _LONGEST_BODY:
@@ -72,7 +77,8 @@ def _read_head(head: bytes) -> tuple[int, bool, dict[str, str]]:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
             raise _bad("a header", line.encode("latin-1"))
-        headers[name.lower()] = value.strip()
+        known = headers.get(name.lower())
+        headers[name.lower()] = value.strip() if known is None else f"{known}, {value.strip()}"
     return int(word), version == "HTTP/1.1", headers
 
 
@@ -98,24 +104,23 @@ def _read_body(
 
 def _read_chunks(rest: bytes) -> tuple[bytes | None, bytes]:
     chunks: list[bytes] = []
-    while True:
-        line, end, after = rest.partition(b"\r\n")
-        if not end:
-            return None, b""
-        size = line.split(b";", 1)[0].strip()
-        if not size or not _HEX.issuperset(size):
-            raise _bad("the length of a chunk", line)
-        length = int(size, 16)
+    at = 0
+    while (end := rest.find(b"\r\n", at)) >= 0:
+        size = rest[at:end].split(b";", 1)[0].strip()
+        if not size or len(size) > _LENGTH_DIGITS or not _HEX.issuperset(size):
+            raise _bad("the length of a chunk", rest[at:end])
+        length, begun = int(size, 16), end + 2
         if length == 0:
             # Headers may follow the last chunk; an empty line ends them.
-            trailer_end = (end + after).find(_END_OF_HEAD)
-            return (None, b"") if trailer_end < 0 else (b"".join(chunks), after[trailer_end + 2 :])
-        if len(after) < length + 2:
+            trailer_end = rest.find(_END_OF_HEAD, end)
+            return (None, b"") if trailer_end < 0 else (b"".join(chunks), rest[trailer_end + 4 :])
+        at = begun + length + 2
+        if len(rest) < at:
             return None, b""
-        if after[length : length + 2] != b"\r\n":
-            raise _bad("the end of a chunk", after[length : length + 2])
-        chunks.append(after[:length])
-        rest = after[length + 2 :]
+        if rest[at - 2 : at] != b"\r\n":
+            raise _bad("the end of a chunk", rest[at - 2 : at])
+        chunks.append(rest[begun : at - 2])
+    return None, b""
 
 
 def _is_number(word: str) -> bool:

@@ -49,7 +49,7 @@ from market_maker.gateway import (
     StreamLost,
 )
 from market_maker.instrument import Instrument
-from market_maker.public_markets import select_markets
+from market_maker.public_markets import find_markets
 
 _HTTP_OK: Final = 200
 _LONGEST_REPLY_S: Final = 5.0
@@ -83,7 +83,7 @@ class InProcessGateway:
             self._queries.instruments, lambda body: replies.decode_markets(body, self.unknown)
         )
         offered = {name: listing.instrument for name, listing in listed.items()}
-        self._instruments = select_markets(offered, markets) if markets else offered
+        self._instruments = find_markets(offered, markets) if markets else offered
         return dict(self._instruments)
 
     async def fees(self, market: str) -> Fees:
@@ -239,11 +239,8 @@ class InProcessGateway:
             await self._pause_after(opened_ns)
 
     def _account_event(self, turns: Turns, frame: bytes) -> Sequence[AccountEvent]:
-        heard = decode_account(frame, self._instruments, self._now_ns())
-        if not turns.is_next(heard.seq, frame):
-            return ()
-        self.unknown.update(heard.unknown)
-        return heard.events
+        heard = decode_account(frame, self._instruments, self._now_ns(), self.unknown)
+        return heard.events if turns.is_next(heard.seq, frame) else ()
 
     def _turns(self, stream: str) -> Turns:
         turns = Turns(stream, self.unknown)

@@ -6,9 +6,10 @@ a random part, so that streams lost together do not return together.
 """
 
 import asyncio
+import math
 import zlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -108,27 +109,33 @@ class Link:
             One of `fatal`, where the exchange refuses the stream for good.
         """
         while not self._connect.closed:
-            try:
-                await self._hear_once(hearer)
-            except (StreamBroken, CorruptFrame) as loss:
-                if self._connect.closed:
-                    return
-                self._check_fatal(loss)
-                hearer.on_lost(loss)
-                await asyncio.sleep(self._pause_s(loss))
+            pause_s = await self._hear_once(hearer)
+            if self._connect.closed:
+                return
+            await asyncio.sleep(pause_s)
 
-    async def _hear_once(self, hearer: StreamHearer) -> None:
-        stream = await self._connect.open(self._path, self._settings, silence_s=self._silence_s)
+    async def _hear_once(self, hearer: StreamHearer) -> float:
+        """Hear one connection to its end; how long to wait before the next."""
         loop = asyncio.get_running_loop()
-        opened_s = loop.time()
-        self._fatal = {status: kind for status, kind in self._fatal.items() if kind is not MarketNotFound}
+        stream, opened_s = None, math.inf
         try:
+            stream = await self._connect.open(self._path, self._settings, silence_s=self._silence_s)
+            opened_s = loop.time()
+            self._fatal = {status: kind for status, kind in self._fatal.items() if kind is not MarketNotFound}
             hearer.on_open()
             await _hear(stream, hearer)
-        finally:
+        except (StreamBroken, CorruptFrame) as loss:
+            if self._connect.closed:
+                return 0.0
+            self._check_fatal(loss)
+            # Before the connection is closed: that waits for a peer that may be gone.
+            hearer.on_lost(loss)
             if loop.time() - opened_s >= _HEALTHY_S:
                 self._backoff.reset()
-            await stream.close()
+            return self._pause_s(loss)
+        finally:
+            if stream is not None:
+                await stream.close()
 
     def _check_fatal(self, loss: StreamLoss) -> None:
         if isinstance(loss, StreamRefused) and loss.status in self._fatal:
@@ -141,7 +148,7 @@ class Link:
         return pause_s
 
 
-async def _hear(stream: Stream, hearer: StreamHearer) -> None:
+async def _hear(stream: Stream, hearer: StreamHearer) -> NoReturn:
     while True:
         for _ in range(_FRAMES_AT_ONCE):
             hearer.on_frame(await stream.frame())

@@ -65,6 +65,10 @@ class Line(asyncio.Protocol):
             return
         self._read(is_over=False)
 
+    def eof_received(self) -> None:
+        """Take no other request: the peer is about to close."""
+        self.is_usable = False
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail who waits for a reply, unless its end is all that was missing."""
         self.is_usable = False
@@ -99,6 +103,11 @@ class Line(asyncio.Protocol):
         self.is_usable = False
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Close without a word to the peer."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _read(self, *, is_over: bool) -> None:
         try:
@@ -166,6 +175,9 @@ class OrderLines:
             line.close()
         if waiting:
             await asyncio.wait(waiting, timeout=_CLOSING_S)
+        for line in tuple(self._open):
+            # A peer that does not end its side of a TLS connection would keep it for half a minute.
+            line.abort()
 
     def _head(self, method: str, target: str) -> bytes:
         # Targets with a query hold an id of their own each.

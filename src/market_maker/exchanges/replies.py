@@ -14,6 +14,7 @@ from market_maker.domain import NS_PER_MS
 from market_maker.exchanges.envelope import data_reader
 from market_maker.exchanges.frames import WireFunding, funding_rate_of
 from market_maker.exchanges.wire import (
+    UNREADABLE,
     ZERO,
     CorruptFrame,
     Unknown,
@@ -154,7 +155,7 @@ def decode_markets(body: bytes, unknown: Unknown) -> dict[str, Listing]:
     for raw in _read_raw_list(body):
         try:
             listing = _listing(_read_market.decode(raw), unknown)
-        except (msgspec.DecodeError, InstrumentError, CorruptFrame) as error:
+        except (*UNREADABLE, InstrumentError, CorruptFrame) as error:
             unknown[f"market {_name(raw)}: {error}"] += 1
         else:
             listings[listing.instrument.name] = listing
@@ -164,7 +165,7 @@ def decode_markets(body: bytes, unknown: Unknown) -> dict[str, Listing]:
 def _name(raw: msgspec.Raw) -> str:
     try:
         return _read_name.decode(raw).name
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return "?"
 
 

@@ -23,12 +23,18 @@ from market_maker.exchanges.envelope import is_envelope, venue_error
 from market_maker.exchanges.order_line import ConnectFailed, LineLost, OrderLines
 from market_maker.exchanges.rate_budget import RateBudget
 from market_maker.exchanges.socket import USER_AGENT
-from market_maker.gateway import CredentialsRefused, OrderRefused, OutcomeUnknown, Unreachable, VenueError
+from market_maker.gateway import (
+    CredentialsRefused,
+    OrderRefused,
+    OutcomeUnknown,
+    RateLimited,
+    Unreachable,
+    VenueError,
+)
 
 Query = Sequence[tuple[str, str | int]]
 
 _SUCCESSES: Final = (200, 201, 204)
-_RATE_LIMITED: Final = 429
 _DEFAULT_PAUSE_S: Final = 3.0
 _LONGEST_PAUSE_S: Final = 600.0
 # Connections stay warm between two calls of the dead man's switch.
@@ -131,9 +137,11 @@ class RestClient:
         except ConnectFailed as failure:
             raise _unreachable(self.endpoint, failure.cause) from failure
         except LineLost as loss:
+            # Without its cause: that shows what came, and who repeats our headers repeats the key.
+            why = self._masked(str(loss).encode()).decode()
             raise _outcome_unknown(
-                self.endpoint, f"the connection was lost before the reply ({loss})"
-            ) from loss
+                self.endpoint, f"the connection was lost before the reply ({why})"
+            ) from None
         except TimeoutError as error:
             if not is_sent:
                 raise _unreachable(self.endpoint, error) from error
@@ -165,9 +173,11 @@ class RestClient:
             ) as response:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            # Without its cause: that may carry the headers of the request.
-            raise request_failure(self.endpoint, error) from None
-        return Reply(response.status, self._masked(body), response.headers, sent_ns, self._clock.now_ns())
+            failure = request_failure(self.endpoint, error)
+        else:
+            return Reply(response.status, self._masked(body), response.headers, sent_ns, self._clock.now_ns())
+        # Not raised within: the library's error carries the headers of the request, and would go along.
+        raise failure
 
     async def close(self) -> None:
         """Close all connections."""
@@ -190,9 +200,10 @@ class RestClient:
 
     def _error(self, reply: Reply) -> VenueError:
         retry_after_s = _retry_after_s(reply.headers.get("retry-after", ""))
-        if reply.status == _RATE_LIMITED:
+        error = venue_error(reply.status, reply.body, retry_after_s)
+        if isinstance(error, RateLimited):
             self.budget.pause(reply.received_ns, retry_after_s)
-        return venue_error(reply.status, reply.body, retry_after_s)
+        return error
 
 
 def request_failure(endpoint: Endpoint, error: aiohttp.ClientError | TimeoutError) -> VenueError:

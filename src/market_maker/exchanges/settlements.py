@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from market_maker.exchanges.envelope import data_reader
-from market_maker.exchanges.wire import Unknown
+from market_maker.exchanges.wire import UNREADABLE, Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def decode_settlements(body: bytes, unknown: Unknown) -> dict[str, Settlement]:
         try:
             wire = _read_market.decode(raw)
             settlements[wire.name] = _settlement(wire.l2_config)
-        except (msgspec.DecodeError, ValueError) as error:
+        except (*UNREADABLE, ValueError) as error:
             unknown[f"settlement: {error}"] += 1
     return settlements
 

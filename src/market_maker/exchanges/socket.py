@@ -139,7 +139,7 @@ class Stream:
 
 
 class Connector:
-    """Opens streams of one network.
+    """Opens streams of one network. Its session follows no redirect: the key would go along.
 
     Parameters
     ----------
@@ -158,6 +158,10 @@ class Connector:
         self._url = stream_url
         self._host = urlsplit(stream_url).netloc
         self._api_key = api_key
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_redirect.append(_refuse_redirect)
+        tracing.freeze()
+        session.trace_configs.append(tracing)
 
     @property
     def closed(self) -> bool:
@@ -185,14 +189,16 @@ class Connector:
                     decode_text=False,
                 )
         except aiohttp.WSServerHandshakeError as error:
-            # Not chained: the library's error shows the headers of the request, and with them the key.
-            raise self._refusal(error, path) from None
+            refusal: StreamBroken = self._refusal(error, path)
         except TimeoutError as error:
             msg = f"no answer from {self._host} within {settings.request_timeout_s:g} s"
             raise StreamBroken(msg) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise StreamBroken(_shown(f"no connection to {self._host}: {error}")) from error
-        return Stream(socket, settings.ping_interval_s, silence_s)
+            refusal = StreamBroken(_shown(f"no connection to {self._host}: {error}"))
+        else:
+            return Stream(socket, settings.ping_interval_s, silence_s)
+        # Not raised within: the library's error shows the headers of the request, and with them the key.
+        raise refusal
 
     def _headers(self, path: str) -> dict[str, str]:
         headers = {"User-Agent": USER_AGENT}
@@ -206,6 +212,14 @@ class Connector:
         # A date is allowed there too; the usual pause does for it.
         retry_after_s = float(named) if named.isascii() and named.isdigit() else 0.0
         return StreamRefused(message, error.status, min(retry_after_s, _LONGEST_RETRY_AFTER_S))
+
+
+async def _refuse_redirect(
+    _session: aiohttp.ClientSession, _context: object, params: aiohttp.TraceRequestRedirectParams
+) -> None:
+    params.response.close()
+    msg = f"{params.url.authority} sent us elsewhere: HTTP {params.response.status}"
+    raise StreamRefused(msg, params.response.status)
 
 
 def _close_code(code: int) -> str:

@@ -21,6 +21,9 @@ T = TypeVar("T")
 Unknown = Counter[str]
 ZERO: Final = Decimal(0)
 _SHOWN_BYTES = 160
+_TRADE: Final = "TRADE"
+# Arithmetic on more digits than any amount has would take its time.
+_MOST_DIGITS: Final = 25
 
 _SIDES: Final = {"BUY": Side.BUY, "SELL": Side.SELL}
 _POSITION_SIGNS: Final = {"LONG": 1, "SHORT": -1}
@@ -63,6 +66,10 @@ _REASONS: Final = frozenset(
         "ACCOUNT_LIQUIDATION",
     }
 )
+
+
+# Text that is no UTF-8 and lists within lists within lists are told by other errors than its own.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class CorruptFrame(ValueError):
@@ -140,7 +147,7 @@ def frame_reader(frame_type: type[T], expected: str) -> Callable[[bytes], T]:
     def read(frame: bytes) -> T:
         try:
             return decoder.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise corrupt(f"{expected} ({error})", frame) from error
 
     return read
@@ -201,11 +208,18 @@ def lots_of(instrument: Instrument, size: Decimal) -> int:
     return lots
 
 
+def traded_price(instrument: Instrument, price: Decimal, kind: str) -> Decimal:
+    """Price of a trade, at the nearest tick if it is a liquidation or the like, that may be off the grid."""
+    if kind == _TRADE:
+        return price
+    return instrument.price(instrument.ticks_down(amount(price, "price of a trade") + instrument.tick / 2))
+
+
 def amount(value: Decimal | None, label: str) -> Decimal:
-    """Finite amount of money or rate; a missing one is zero."""
+    """Amount of money or rate, finite and of a size that money has; a missing one is zero."""
     if value is None:
         return ZERO
-    if not value.is_finite():
+    if not (value.is_finite() and value.adjusted() < _MOST_DIGITS):
         raise corrupt(f"a finite {label}", value)
     return value
 
@@ -241,20 +255,18 @@ def order_report(wire: WireOrder, instrument: Instrument | None, unknown: Unknow
 def fill_report(wire: WireFill, instrument: Instrument, unknown: Unknown, recv_ns: int) -> FillReport:
     """Report of a match.
 
-    A liquidation or deleveraging may trade off the grid. It is our position that changed, so it is booked at
-    the nearest tick and counted, instead of being lost with the frame.
+    Our position changed in a liquidation too: it is booked at the nearest tick and counted, instead of being
+    lost with the frame.
     """
-    price = amount(wire.price, "price of a fill")
-    if wire.trade_type != "TRADE":
+    if wire.trade_type != _TRADE:
         unknown[f"trade type {wire.trade_type}"] += 1
-        price = instrument.price(instrument.ticks_down(price + instrument.tick / 2))
     fill = Fill(
         market=wire.market,
         trade_id=wire.id,
         order_id=wire.order_id,
         external_id=wire.external_order_id,
         side=side_of(wire.side),
-        price_ticks=ticks_of(instrument, price),
+        price_ticks=ticks_of(instrument, traded_price(instrument, wire.price, wire.trade_type)),
         size_lots=lots_of(instrument, wire.qty),
         is_taker=wire.is_taker,
         venue_ns=wire.created_time * NS_PER_MS,
@@ -265,12 +277,13 @@ def fill_report(wire: WireFill, instrument: Instrument, unknown: Unknown, recv_n
 
 def position_report(wire: WirePosition, instrument: Instrument, unknown: Unknown) -> PositionReport:
     """Report of a position; a closed one has size zero whatever its size field still says."""
-    sign = _POSITION_SIGNS.get(wire.side)
-    if sign is None:
-        raise corrupt("position side LONG or SHORT", wire.side)
     if wire.status not in ("OPENED", "CLOSED"):
         unknown[f"position status {wire.status}"] += 1
-    lots = 0 if wire.status == "CLOSED" else sign * lots_of(instrument, abs(wire.size))
+    lots = 0 if wire.status == "CLOSED" else lots_of(instrument, abs(wire.size))
+    sign = _POSITION_SIGNS.get(wire.side, 0)
+    if lots and not sign:
+        raise corrupt("position side LONG or SHORT", wire.side)
+    lots *= sign
     return PositionReport(
         market=wire.market,
         size_lots=lots,
