@@ -149,6 +149,20 @@ def test_silent_streams_tell_nothing_and_their_numbers_are_lost():
     bench.exchange.unsubscribe(late)
 
 
+def test_unreachable_nothing_arrives_and_streams_are_closed():
+    bench = Faulty(unreachable=1.0)
+    assert bench.exchange.is_unreachable
+    bench.orders(3)
+    bench.exchange.ask("somebody", lambda: b"{}", bench.now_ns)
+    bench.changes(2)
+    assert (bench.replies(), bench.open_count(), bench.heard()) == ([], 0, [])
+    assert sum(isinstance(out, StreamClosed) for out in bench.outputs) == 1
+    assert bench.counts["unreachable"] == 5
+    bench.exchange.set_faults(Faults())
+    bench.orders(1)
+    assert (len(bench.replies()), bench.open_count()) == (1, 1)
+
+
 def test_a_burst_of_429_refuses_before_anything_is_done():
     bench = Faulty(rate_limit=0.5)
     bench.orders(60)

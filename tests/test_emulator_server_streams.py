@@ -34,6 +34,10 @@ def stream(here, path: str, **how):
     return here.session.ws_connect(here.streams + path, headers=headers, **how)
 
 
+def seconds(total: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total)
+
+
 async def frame(socket) -> dict:
     """Next frame of a stream; it is text."""
     message = await socket.receive(timeout=120)
@@ -320,6 +324,32 @@ def test_a_stream_that_the_exchange_closes():
             message = await socket.receive(timeout=5)
             assert message.type is WSMsgType.CLOSE
             assert socket.close_code == 1001
+
+    inside(program)
+
+
+def test_unreachable_everything_is_cut_without_a_word():
+    async def program(here):
+        async with stream(here, f"/orderbooks/{BTC}") as socket:
+            await frame(socket)
+            # On its way when it happens: nobody ever answers.
+            asking = asyncio.create_task(here.call("GET", "/user/balance", timeout=seconds(3)))
+            await asyncio.sleep(0.01)
+            here.exchange.set_faults(Faults(unreachable=1.0))
+            message = await socket.receive(timeout=5)
+            assert message.type in (WSMsgType.CLOSED, WSMsgType.ERROR)
+            assert socket.close_code == 1006
+            with pytest.raises(asyncio.TimeoutError):
+                await asking
+        for knock in (here.get("/info/markets", None), stream(here, f"/orderbooks/{BTC}")):
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await knock
+        assert here.exchange.fault_counts["unreachable"] >= 2
+        async with here.session.post(f"{here.server.url}/emulator/faults", json={}) as reply:
+            assert reply.status == 200
+        assert Decimal((await here.get("/user/balance"))["equity"]) == 10_000
+        async with stream(here, f"/orderbooks/{BTC}") as socket:
+            assert (await frame(socket))["seq"] == 1
 
     inside(program)
 

@@ -109,6 +109,8 @@ class RestApi:
         return leg.draw_ns(self._rng) + self._faults.extra_ns()
 
     def _answer(self, ticket: int, pool: int | str, query: Callable[[], bytes], now_ns: int) -> None:
+        if self._faults.happens("unreachable"):
+            return
         refusal = self._refusal(pool, now_ns)
         if refusal is None:
             self._reply(Reply(ticket, now_ns, 200, 0, "", None, query()))
@@ -144,6 +146,8 @@ class RestApi:
         self._late.clear()
 
     def _arrive(self, call: _Call, request: Request, now_ns: int) -> None:
+        if self._faults.happens("unreachable"):
+            return
         call.reply_ns = now_ns + self._leg_ns(self._latency.reply)
         call.stream_first = float(self._rng.random()) < self._latency.stream_first_probability
         refusal = self._refusal(call.account.account_id, now_ns) or self._dispatch(call, request, now_ns)

@@ -168,6 +168,15 @@ class Exchange:
         """Whether no stream tells anything at present; a server then answers no ping either."""
         return self._injector.is_silent
 
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether nobody reaches it at present; a server then cuts every connection."""
+        return self._injector.is_unreachable
+
+    def turns_away(self) -> bool:
+        """Whether somebody who comes now can not reach it; counted as a fault."""
+        return self._injector.happens("unreachable")
+
     def subscribe(self, topic: Topic) -> int:
         """Open a subscription: sequence numbers from 1, how things stand first; return its number.
 

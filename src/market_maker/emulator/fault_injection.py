@@ -55,6 +55,11 @@ class FaultInjector:
         """Whether the streams are silent at present."""
         return "silent_streams" in self._values
 
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether the exchange can not be reached at present."""
+        return "unreachable" in self._values
+
     def happens(self, fault: str) -> bool:
         """Draw whether a fault happens, and count it."""
         probability = self._values.get(fault)
@@ -97,7 +102,7 @@ class FaultInjector:
         """Say what becomes of a numbered frame on its way."""
         if self.happens("silent_streams") or self.happens("drop_frames"):
             return []
-        if self.happens("close_streams"):
+        if self.happens("unreachable") or self.happens("close_streams"):
             return [StreamClosed(output.subscription, output.due_ns)]
         if self.happens("corrupt_frames"):
             output = output._replace(frame=self._garbled(output.frame))

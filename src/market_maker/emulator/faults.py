@@ -40,6 +40,7 @@ class Faults:
     corrupt_frames: float = _probability(0.1, "probability that a frame is cut off or garbled")
     close_streams: float = _probability(0.02, "probability that a stream is closed instead of a frame")
     silent_streams: float = _probability(1.0, "1: no stream tells anything, nor answers a ping")
+    unreachable: float = _probability(1.0, "1: every connection is cut, and no request arrives")
     rate_limit: float = _probability(0.5, "probability that a request is refused with 429")
     errors_before: float = _probability(0.3, "probability of a 500 instead of carrying a request out")
     errors_after: float = _probability(0.3, "probability of a 500 after a request was carried out")

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from market_maker.domain import NS_PER_S
 from market_maker.emulator.driver import ExchangeDriver
-from market_maker.emulator.server_calls import Desk, envelope
+from market_maker.emulator.server_calls import Desk, cut_off, envelope
 from market_maker.emulator.server_control import ControlCalls
 from market_maker.emulator.server_orders import OrderCalls
 from market_maker.emulator.server_private import PrivateCalls
@@ -87,7 +87,7 @@ class EmulatorServer:
     def _application(self, *, with_control: bool) -> web.Application:
         desk = Desk(self._driver, {account.api_key: account for account in self._accounts})
         streams = StreamCalls(desk, self._rules)
-        application = web.Application(middlewares=[envelope])
+        application = web.Application(middlewares=[cut_off(self._driver.exchange), envelope])
         application.add_routes(PublicCalls(desk, self._rules).routes())
         application.add_routes(PrivateCalls(desk, self._accounts, self._rules).routes())
         application.add_routes(OrderCalls(desk, self._rules).routes())

@@ -4,13 +4,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from market_maker.emulator import frames
 from market_maker.emulator.driver import ExchangeClosed, ExchangeDriver
+from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.pages import Page, Wanted
 from market_maker.emulator.server_rules import REST_PATH, STREAM_PATH, ServedAccount
 from market_maker.emulator.streams import Reply
 from market_maker.emulator.validation import Refusal
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 API_KEY: Final = "X-Api-Key"
 BAD_REQUEST: Final = Refusal(400, 400)
@@ -160,13 +164,31 @@ def reply_response(reply: Reply) -> web.Response:
     return respond(reply.http_status, reply.frame)
 
 
+def cut_off(exchange: Exchange) -> Middleware:
+    """Cut the connections of calls that come, or would be answered, while the exchange is unreachable."""
+
+    @web.middleware
+    async def reached(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not _is_at_exchange(request):
+            return await handler(request)
+        response = None if exchange.turns_away() else await handler(request)
+        if response is None or exchange.is_unreachable:
+            if request.transport is not None:
+                request.transport.abort()
+            return response or web.Response()
+        return response
+
+    return reached
+
+
+def _is_at_exchange(request: web.Request) -> bool:
+    return request.path.startswith((REST_PATH, STREAM_PATH))
+
+
 @web.middleware
-async def envelope(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse calls that do not say who makes them; give every error the API's envelope."""
-    at_exchange = request.path.startswith((REST_PATH, STREAM_PATH))
-    if at_exchange and not request.headers.get("User-Agent"):
+    if _is_at_exchange(request) and not request.headers.get("User-Agent"):
         return refusal_response(FORBIDDEN, "expected a User-Agent, was none")
     try:
         return await handler(request)

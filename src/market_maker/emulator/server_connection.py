@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from market_maker.emulator.driver import Frames
+from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.server_rules import ServerRules
 
 _WATCH_S: Final = 1.0
@@ -15,8 +16,8 @@ _WATCH_S: Final = 1.0
 class Connection:
     """Sends what a queue brings until it brings None; then, or once the reader is lost, the stream ends.
 
-    A reader is lost that leaves a ping unanswered, or lets too many frames wait. While `is_silent()`, pings
-    are neither answered nor sent.
+    A reader is lost that leaves a ping unanswered, or lets too many frames wait. While the exchange is silent,
+    pings are neither answered nor sent; while it is unreachable, the connection is cut without a word.
     """
 
     def __init__(
@@ -24,13 +25,13 @@ class Connection:
         socket: web.WebSocketResponse,
         frames: Frames,
         abort: Callable[[], None],
-        is_silent: Callable[[], bool],
+        exchange: Exchange,
         rules: ServerRules,
     ) -> None:
         self._socket = socket
         self._frames = frames
         self._abort = abort
-        self._is_silent = is_silent
+        self._exchange = exchange
         self._rules = rules
         self._loop = asyncio.get_running_loop()
         self._pinged_at: float | None = None
@@ -53,13 +54,15 @@ class Connection:
 
     async def close(self) -> None:
         """Close it, if it is open."""
+        if self._exchange.is_unreachable:
+            self._abort()
         await self._socket.close(code=WSCloseCode.GOING_AWAY)
 
     async def _receive(self) -> None:
         async for message in self._socket:
             if message.type is WSMsgType.PONG:
                 self._pinged_at = None
-            elif message.type is WSMsgType.PING and not self._is_silent():
+            elif message.type is WSMsgType.PING and not self._exchange.is_silent:
                 await self._socket.pong(message.data)
 
     async def _send(self) -> None:
@@ -69,7 +72,7 @@ class Connection:
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(self._rules.ping_interval_s)
-            if not self._is_silent():
+            if not self._exchange.is_silent:
                 self._pinged_at = self._pinged_at or self._loop.time()
                 await self._socket.ping()
 
@@ -81,6 +84,8 @@ class Connection:
                 return
 
     def _is_lost(self) -> bool:
+        if self._exchange.is_unreachable:
+            return True
         pinged_at = self._pinged_at
         waited_s = 0.0 if pinged_at is None else self._loop.time() - pinged_at
         return waited_s > self._rules.pong_timeout_s or self._frames.qsize() > self._rules.backlog_frames

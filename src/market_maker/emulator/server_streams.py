@@ -128,7 +128,7 @@ class StreamCalls:
         transport, exchange = request.transport, self._driver.exchange
         if transport is None:
             return
-        connection = Connection(socket, frames, transport.abort, lambda: exchange.is_silent, self._rules)
+        connection = Connection(socket, frames, transport.abort, exchange, self._rules)
         self._open.add(connection)
         try:
             await connection.run()
