@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from market_maker.domain import Action, Decision, Fill, NewOrder, OrderState, Reason, Side, SlotId
 from market_maker.gateway import FillReport, FundingPayment, OrderReport
 from market_maker.instrument import Instrument
+from market_maker.journal_files import JournalFiles, JournalSettings
 from market_maker.trade_journal import (
     InlineSink,
     JournalCorrupt,
-    JournalFiles,
-    JournalSettings,
     ThreadSink,
     TradeJournal,
     latest_journal,

@@ -27,12 +27,12 @@ from market_maker.config_rules import (
 )
 from market_maker.config_sections import SHELL_SECTIONS
 from market_maker.config_sources import DEFAULT_PROFILE, Given, Reader
+from market_maker.journal_files import JournalSettings
 from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
 from market_maker.pricing_engine import MarketParams
 from market_maker.risk_manager import RiskSettings
 from market_maker.strategy_rows import Params
-from market_maker.trade_journal import JournalSettings
 
 T = TypeVar("T")
 DEFAULT_ORIGIN: Final = "default"

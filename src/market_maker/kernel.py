@@ -26,12 +26,14 @@ R = TypeVar("R")
 Row = NDArray[Any]
 
 _KEPT_CACHES = 4
+_PACKAGE = Path(__file__).parent
 
 
-def _sources_hash(package: Path) -> str:
+def sources_hash() -> str:
+    """Hash of all sources of the package, of which every result is a function."""
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode())
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -41,7 +43,7 @@ def _set_cache_dir() -> None:
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = base / "extended-market-maker" / "kernels"
-    folder = root / _sources_hash(Path(__file__).parent)
+    folder = root / sources_hash()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
@@ -136,4 +138,4 @@ def _plain(item: Any) -> Any:  # noqa: ANN401
     return item
 
 
-__all__ = ["Row", "kernel", "new_row", "plain", "row_dtype", "write_row"]
+__all__ = ["Row", "kernel", "new_row", "plain", "row_dtype", "sources_hash", "write_row"]

@@ -14,6 +14,7 @@ import numpy as np
 
 from market_maker import post_only_safety, pricing_engine, trend_signal, volatility_regime
 from market_maker import reprice_pipeline as pipeline
+from market_maker.decision_record import DecisionTape, MarketRows, MarketTape
 from market_maker.domain import (
     BPS,
     NS_PER_S,
@@ -163,17 +164,27 @@ class MarketDesk:
         self._halt_reason = self._account["halt_reason"]
         self._last_frame_ns = self._account["last_frame_ns"]
         self._decided = self._decision[list(Decision._fields)]
+        self._tape: MarketTape | None = None
 
     @property
     def name(self) -> str:
         """Name of the market."""
         return self.instrument.name
 
+    def record(self, tape: DecisionTape) -> None:
+        """Take down what the pipeline is asked from here on, with the rows that it reads, and its answers."""
+        rows = MarketRows(
+            self._params, self._state, self._account, self._rows, self._decision, self._book_row
+        )
+        self._tape = tape.market(self.name, rows)
+
     def seed(self, candles: Sequence[Candle]) -> None:
         """Warm the volatility up from one-minute bars, oldest first."""
         closes = np.array([float(candle.close) for candle in candles], np.float64)
         if len(closes):
             pipeline.seed(self._params, self._state, closes, len(closes))
+            if self._tape is not None:
+                self._tape.seed(closes)
 
     def on_book(self, update: BookUpdate, now_ns: int) -> bool:
         """Take a book frame in and advance the signals; False where the book can not be trusted."""
@@ -200,13 +211,16 @@ class MarketDesk:
         self.latest = book
         self._book_row[0] = book
         pipeline.observe_book(self._params, self._state, self._book_row, now_ns)
+        if self._tape is not None:
+            self._tape.book(now_ns)
 
     def on_trade(self, trade: Trade, now_ns: int) -> None:
         """Take a public trade in."""
         self.on_frame(now_ns)
-        pipeline.observe_trade(
-            self._params, self._state, int(trade.taker_side), trade.price_ticks, trade.size_lots, now_ns
-        )
+        side, price_ticks, size_lots = int(trade.taker_side), trade.price_ticks, trade.size_lots
+        pipeline.observe_trade(self._params, self._state, side, price_ticks, size_lots, now_ns)
+        if self._tape is not None:
+            self._tape.trade(side, price_ticks, size_lots, now_ns)
 
     def on_mark(self, price: Decimal, now_ns: int) -> None:
         """Take the exchange's mark in: it sets the price band."""
@@ -272,12 +286,16 @@ class MarketDesk:
             post_only_safety.on_rejection(settings, state, now_ns)
         else:
             post_only_safety.on_success(settings, state, now_ns)
+        if self._tape is not None:
+            self._tape.post_only(slot, now_ns, rejected=rejected)
 
     def decide(self, slot: SlotId, now_ns: int) -> Decision:
         """Ask the pipeline about a slot; its reason is kept for the status."""
         self._decided_ns = now_ns
         self._halt_reason[0] = max(self.halts.gravest, self.book.reason)
         pipeline.decide(self._params, self._state, self._account, self._rows[slot], self._decision, now_ns)
+        if self._tape is not None:
+            self._tape.decided(slot, now_ns)
         decision = read_decision(self._decided)
         at_limit = decision.reason == Reason.POSITION_LIMIT
         self.reasons[slot] = self.limit_reason if at_limit else decision.reason

@@ -352,7 +352,7 @@ async def open_session(surroundings: Surroundings) -> Session:
     gateway, config = surroundings.gateway, surroundings.config
     warm_up()
     instruments = await gateway.instruments(config.of(SessionSettings).markets)
-    desks = {name: await _open_desk(gateway, config, instrument) for name, instrument in instruments.items()}
+    desks = {name: await _open_desk(surroundings, instrument) for name, instrument in instruments.items()}
     # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.
     leftovers = OrderManager(gateway, surroundings.clock, surroundings.entropy, config.of(OrderSettings))
     await leftovers.recover(RecoverPolicy.CANCEL, instruments)
@@ -363,8 +363,9 @@ async def open_session(surroundings: Surroundings) -> Session:
     return session
 
 
-async def _open_desk(gateway: Gateway, config: Config, instrument: Instrument) -> MarketDesk:
-    name, settings = instrument.name, config.of(SessionSettings)
+async def _open_desk(surroundings: Surroundings, instrument: Instrument) -> MarketDesk:
+    gateway, config, name = surroundings.gateway, surroundings.config, instrument.name
+    settings = config.of(SessionSettings)
     desk = MarketDesk(
         instrument,
         await gateway.fees(name),
@@ -373,6 +374,8 @@ async def _open_desk(gateway: Gateway, config: Config, instrument: Instrument) -
         config.of(RiskSettings, name).mark_price_band,
         settings.assumed_latency_s,
     )
+    if surroundings.journal.tape is not None:
+        desk.record(surroundings.journal.tape)
     if settings.warm_from_candles:
         desk.seed(await gateway.candles(name, _CANDLES))
     return desk

@@ -8,131 +8,33 @@ halts) stay. A failing disk ends the journal, not the process: `failed` says why
 """
 
 import dataclasses
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from market_maker.clock import Clock
-from market_maker.domain import NS_PER_S, Action, Decision, NewOrder, Reason, Side, SlotId
+from market_maker.decision_record import DecisionTape
+from market_maker.domain import Action, Decision, NewOrder, Reason, Side, SlotId
 from market_maker.gateway import FillReport, FundingPayment, OrderReport
 from market_maker.instrument import Instrument
+from market_maker.journal_files import JOURNAL_SUFFIX, InputFiles, JournalSettings, Target
 
-_NS_PER_DAY: Final = 86_400 * NS_PER_S
-_SUFFIX: Final = ".jsonl"
 _SECRET_WORDS: Final = ("api_key", "apikey", "private_key", "secret", "password", "auth_token")
 _SHOWN_BYTES: Final = 80
+# 64 KiB each.
+_QUEUED_BLOCKS: Final = 256
 # An enum's own `.name` and its construction cost microseconds a decision.
 _SIDES: Final = {int(side): side.name for side in Side}
 _ACTIONS: Final = {int(action): action.name for action in Action}
 _REASONS: Final = {int(reason): reason.name for reason in Reason}
 
 
-@dataclass(frozen=True, slots=True)
-class JournalSettings:
-    """Where the journal goes and how it is cut."""
-
-    journal_dir: str = "journal"  # folder of the files
-    journal_max_bytes: int = 64_000_000  # a file is closed past this size; also at midnight UTC
-    journal_queue_records: int = 50_000  # records that may wait for the disk
-    journal_batch_ms: float = 50.0  # how long records gather before they are written and synced
-    journal_close_timeout_s: float = 10.0  # longest wait for the disk when the process ends
-
-
 class JournalCorrupt(ValueError):
     """A line that is not the last is no JSON object: the file was damaged, not torn by a crash."""
-
-
-class Target(Protocol):
-    """Where the bytes of a journal end: files, or memory in a simulation or a test."""
-
-    def write(self, data: bytes, /) -> object:
-        """Append whole lines."""
-        ...
-
-    def flush(self) -> object:
-        """Make what was written last."""
-        ...
-
-    def close(self) -> object:
-        """End it."""
-        ...
-
-
-class JournalFiles:
-    """Files of one session in a folder, cut by size and by day, readable by their owner alone.
-
-    They are named `<name>-<instant of the session>-<part>.jsonl`, so their order by name is that of time.
-
-    Raises
-    ------
-    OSError
-        If the folder or the first file cannot be written.
-    """
-
-    def __init__(self, name: str, settings: JournalSettings, clock: Clock) -> None:
-        self._folder = Path(settings.journal_dir)
-        self._max_bytes = settings.journal_max_bytes
-        self._clock = clock
-        self._name = name
-        self._part = 0
-        if self._folder.is_file():
-            msg = f"journal_dir: expected a folder, was a file: {self._folder}"
-            raise NotADirectoryError(msg)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._stem = self._free_stem()
-        self._open()
-
-    @property
-    def path(self) -> Path:
-        """File that is being written."""
-        return self._path
-
-    def write(self, data: bytes) -> None:
-        """Append whole lines, in a new file where the old one is full or of yesterday."""
-        if self._written and (
-            self._written + len(data) > self._max_bytes or self._clock.now_ns() // _NS_PER_DAY != self._day
-        ):
-            self.close()
-            self._part += 1
-            self._open()
-        self._file.write(data)
-        self._written += len(data)
-
-    def flush(self) -> None:
-        """Write through to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Write through and close."""
-        if not self._file.closed:
-            self.flush()
-            self._file.close()
-
-    def _free_stem(self) -> str:
-        # Sessions in virtual time all begin at one instant: the next free microsecond tells them apart.
-        started = datetime.fromtimestamp(self._clock.now_ns() / NS_PER_S, UTC)
-        while True:
-            stem = f"{self._name}-{started:%Y%m%dT%H%M%S.%f}"
-            if not self._path_of(stem, 0).exists():
-                return stem
-            started += timedelta(microseconds=1)
-
-    def _path_of(self, stem: str, part: int) -> Path:
-        return self._folder / f"{stem}-{part:04d}{_SUFFIX}"
-
-    def _open(self) -> None:
-        self._path = self._path_of(self._stem, self._part)
-        self._file = os.fdopen(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
-        self._written = 0
-        self._day = self._clock.now_ns() // _NS_PER_DAY
 
 
 class Sink(Protocol):
@@ -147,6 +49,15 @@ class Sink(Protocol):
         """Take one line; False where it was dropped. One to be kept finds room while the disk works."""
         ...
 
+    @property
+    def inputs(self) -> InputFiles | None:
+        """Where the inputs of decisions go, None where they are not kept."""
+        ...
+
+    def write_inputs(self, block: bytes) -> bool:
+        """Take a block of inputs; False where it was dropped."""
+        ...
+
     def close(self) -> None:
         """Write what waits, and end."""
         ...
@@ -155,16 +66,26 @@ class Sink(Protocol):
 class InlineSink:
     """Writes at once: for virtual time and for tests."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, inputs: InputFiles | None = None) -> None:
         self._target = target
+        self.inputs = inputs
         self.failed: str | None = None
 
     def write(self, line: bytes, *, keep: bool) -> bool:
         """Write one line."""
         return self._attempt(lambda: self._target.write(line))
 
+    def write_inputs(self, block: bytes) -> bool:
+        """Write one block."""
+        if self.inputs is None:
+            return False
+        self.inputs.write(block)
+        return self.inputs.failed is None
+
     def close(self) -> None:
-        """Flush and close the target."""
+        """Flush and close the targets."""
+        if self.inputs is not None:
+            self.inputs.close()
         self._attempt(self._target.flush)
         self._attempt(self._target.close)
 
@@ -180,10 +101,12 @@ class InlineSink:
 class ThreadSink:
     """Writes and syncs in batches on a thread of its own."""
 
-    def __init__(self, target: Target, settings: JournalSettings) -> None:
+    def __init__(self, target: Target, settings: JournalSettings, inputs: InputFiles | None = None) -> None:
+        self.inputs = inputs
         self._target = target
         self._settings = settings
         self._lines: deque[bytes] = deque()
+        self._blocks: deque[bytes] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._failed: str | None = None
@@ -209,6 +132,18 @@ class ThreadSink:
             self._lines.append(line)
             return True
 
+    def write_inputs(self, block: bytes) -> bool:
+        """Queue one block."""
+        with self._wake:
+            writes = self.inputs is not None and self.inputs.failed is None
+            if not writes or self._failed is not None or self._closing:
+                return False
+            if len(self._blocks) >= _QUEUED_BLOCKS:
+                return False
+            self._wake.notify()
+            self._blocks.append(block)
+            return True
+
     def close(self) -> None:
         """Write what waits; a disk that does not answer in time is a failure."""
         with self._wake:
@@ -221,23 +156,41 @@ class ThreadSink:
 
     def _run(self) -> None:
         try:
-            while batch := self._next_batch():
-                self._target.write(batch)
-                self._target.flush()
+            while self._wait():
+                if batch := self._take(self._lines):
+                    self._target.write(batch)
+                    self._target.flush()
+                self._write_blocks()
             self._target.close()
         except OSError as error:
             with self._wake:
                 self._failed = str(error)
                 self._lines.clear()
+                self._blocks.clear()
+        finally:
+            if self.inputs is not None:
+                self.inputs.close()
 
-    def _next_batch(self) -> bytes:
-        """Wait for lines and let them gather; empty when closed and nothing is left."""
+    def _wait(self) -> bool:
+        """Wait until something came, and let lines gather; False when closed and nothing is left."""
         with self._wake:
-            self._wake.wait_for(lambda: self._lines or self._closing)
+            self._wake.wait_for(lambda: self._lines or self._blocks or self._closing)
             self._wake.wait_for(lambda: self._closing, self._settings.journal_batch_ms / 1000)
-            batch = b"".join(self._lines)
-            self._lines.clear()
+            return bool(self._lines or self._blocks)
+
+    def _take(self, waiting: deque[bytes]) -> bytes:
+        with self._wake:
+            batch = b"".join(waiting)
+            waiting.clear()
         return batch
+
+    def _write_blocks(self) -> None:
+        with self._wake:
+            blocks = tuple(self._blocks)
+            self._blocks.clear()
+        for block in blocks:
+            if self.inputs is not None:
+                self.inputs.write(block)
 
 
 class TradeJournal:
@@ -249,9 +202,15 @@ class TradeJournal:
         Where the lines go.
     clock : Clock
         Stamps them.
+
+    Attributes
+    ----------
+    tape : DecisionTape or None
+        Takes down what decisions are made from; None where that is not kept.
     """
 
     def __init__(self, sink: Sink, clock: Clock) -> None:
+        self.tape = None if sink.inputs is None else DecisionTape(sink.write_inputs)
         self._sink = sink
         self._clock = clock
         self._encoder = msgspec.json.Encoder(enc_hook=str)
@@ -322,6 +281,10 @@ class TradeJournal:
 
     def close(self) -> None:
         """Write what waits, and end."""
+        if self.tape is not None:
+            self.tape.close()
+            if self.tape.dropped:
+                self.note("inputs_dropped", {"blocks": self.tape.dropped})
         self._sink.close()
 
     def _write(self, kind: str, fields: Mapping[str, object], *, keep: bool = False) -> None:
@@ -384,7 +347,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 def latest_journal(folder: Path) -> list[Path]:
     """Files, in order, of the session that was written last; empty where there is none."""
     written: dict[str, int] = {}
-    files = sorted(folder.glob(f"*-*-*{_SUFFIX}"))
+    files = sorted(folder.glob(f"*-*-*{JOURNAL_SUFFIX}"))
     for path in files:
         session = _session(path)
         written[session] = max(written.get(session, 0), path.stat().st_mtime_ns)

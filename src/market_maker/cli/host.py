@@ -18,6 +18,7 @@ from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
 from market_maker.config_sections import MetricsSettings, SessionSettings
 from market_maker.gateway import Gateway, VenueError
+from market_maker.journal_files import JournalFiles, JournalSettings
 from market_maker.metrics import Metrics, start_http_server
 from market_maker.order_records import OrderSettings
 from market_maker.recordings.events import RecordingError
@@ -27,8 +28,6 @@ from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import RunSummary, as_dict
 from market_maker.trade_journal import (
     InlineSink,
-    JournalFiles,
-    JournalSettings,
     Sink,
     ThreadSink,
     TradeJournal,
@@ -146,7 +145,8 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
 
 def _sink(seat: Seat, files: JournalFiles, settings: JournalSettings) -> Sink:
     # A write to the disk may take a while; in virtual time it takes none, and its order is always the same.
-    return InlineSink(files) if seat.watch is None else ThreadSink(files, settings)
+    inputs = files.inputs()
+    return InlineSink(files, inputs) if seat.watch is None else ThreadSink(files, settings, inputs)
 
 
 async def _ended(

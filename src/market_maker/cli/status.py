@@ -36,8 +36,8 @@ def status(
     """
     from market_maker.clock import SystemClock
     from market_maker.domain import NS_PER_S
+    from market_maker.journal_files import JournalSettings
     from market_maker.status import is_running, read_status, status_view
-    from market_maker.trade_journal import JournalSettings
 
     if folder is None:
         folder = Path(load_settings(config, settings, profile).of(JournalSettings).journal_dir)
