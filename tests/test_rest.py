@@ -14,6 +14,7 @@ from market_maker.clock import LoopClock, SystemClock
 from market_maker.config_sections import ConnectionSettings, Network, Secret
 from market_maker.domain import NS_PER_S
 from market_maker.exchanges.endpoints import endpoint_of
+from market_maker.exchanges.order_line import OrderLines
 from market_maker.exchanges.rest import RestClient
 from market_maker.faultsim.virtual_loop import VirtualTimeLoop
 from market_maker.gateway import (
@@ -612,14 +613,14 @@ def test_closing_waits_for_no_peer_that_keeps_its_side_of_a_tls_connection_open(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
 
-    ends, lost = [], []
+    ends, lost = [], asyncio.Event()
 
     class Deaf(asyncio.Protocol):
         def connection_made(self, transport):
             ends.append(transport)
 
         def connection_lost(self, _error):
-            lost.append(self)
+            lost.set()
 
         def data_received(self, _request):
             ends[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -629,15 +630,17 @@ def test_closing_waits_for_no_peer_that_keeps_its_side_of_a_tls_connection_open(
         loop = asyncio.get_running_loop()
         server = await loop.create_server(Deaf, "127.0.0.1", 0, ssl=context)
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with client_of(url) as client:
-            assert await client.send("POST", "/user/order") == b"ok"
-            began_s = loop.time()
-            await client.close()
-            assert loop.time() - began_s <= 1.1
+        lines = OrderLines(endpoint_of(Network.EMULATOR, url), {})
+        line = await lines.line()
+        assert (await lines.exchange(line, "POST", "/user/order", b"")).body == b"ok"
+        began_s = loop.time()
+        await lines.close()
+        await asyncio.sleep(0)
+        assert line.closed.done()
+        assert loop.time() - began_s <= 1.1
         ends[0].abort()
         server.close()
-        while not lost:
-            await asyncio.sleep(0)
+        await lost.wait()
         await asyncio.sleep(0)
 
     in_virtual_time(program)

@@ -90,7 +90,7 @@ class Instrument:
         InstrumentError
             If the price is off the grid.
         """
-        return _whole(price, self.tick, f"{self.name}: price")
+        return _whole(price, self.tick, self.name, "price")
 
     def lots(self, size: Decimal) -> int:
         """Whole lots of a size that lies on the grid.
@@ -100,7 +100,7 @@ class Instrument:
         InstrumentError
             If the size is off the grid.
         """
-        return _whole(size, self.step, f"{self.name}: size")
+        return _whole(size, self.step, self.name, "size")
 
     def ticks_down(self, price: Decimal) -> int:
         """Ticks of the nearest grid price at or below `price`."""
@@ -138,7 +138,7 @@ def _divide(value: Decimal, unit: Decimal, rounding: str) -> int:
         return int((value / unit).to_integral_value(rounding=rounding))
 
 
-def _whole(value: Decimal, unit: Decimal, label: str) -> int:
+def _whole(value: Decimal, unit: Decimal, market: str, what: str) -> int:
     try:
         # Both are exact: a quotient of more digits than the context has is an error, no rounding.
         count, rest = divmod(value, unit)
@@ -146,6 +146,6 @@ def _whole(value: Decimal, unit: Decimal, label: str) -> int:
         # Not finite, or more than any market holds.
         rest = unit
     if rest:
-        msg = f"{label} expected a multiple of {unit}, was {value}"
+        msg = f"{market}: {what} expected a multiple of {unit}, was {value}"
         raise InstrumentError(msg)
     return int(count)

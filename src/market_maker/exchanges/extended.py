@@ -44,8 +44,8 @@ from market_maker.gateway import (
     OutcomeUnknown,
     PositionReport,
 )
-from market_maker.instrument import Instrument
-from market_maker.public_markets import Listing, select_markets
+from market_maker.instrument import Instrument, MarketStatus
+from market_maker.public_markets import Listing, find_markets
 
 __all__ = ["ExtendedGateway", "Keys", "RateTier", "emulator_keys"]
 
@@ -139,10 +139,15 @@ class ExtendedGateway:
             # The message is to say what there is.
             everything, _ = await self._listed(())
             offered = {name: listing.instrument for name, listing in everything.items()}
-        self._instruments = select_markets(offered, markets) if markets else offered
+        self._instruments = find_markets(offered, markets) if markets else offered
         self._settlements = settlements
         self._terms.clear()
         return dict(self._instruments)
+
+    async def statuses(self, markets: Sequence[str]) -> dict[str, MarketStatus]:
+        """Status of the named markets as it is now; one that is not listed any more is left out."""
+        listed = await self.listings(markets)
+        return {name: listing.instrument.status for name, listing in listed.items()}
 
     async def fees(self, market: str) -> Fees:
         """Fee rates of the account in a market."""

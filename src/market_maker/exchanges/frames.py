@@ -40,6 +40,7 @@ from market_maker.instrument import Instrument
 
 _WHOLE_BOOK_BYTES: Final = 2_000
 _ACCOUNT_KINDS: Final = ("ORDER", "TRADE", "POSITION", "BALANCE")
+_NONE: Final[frozenset[str]] = frozenset()
 # The kinds of a frame, by which of them it speaks of.
 _KINDS: Final = {
     said: frozenset(compress(_ACCOUNT_KINDS, said))
@@ -121,7 +122,7 @@ class _FundingFrame(msgspec.Struct, gc=False):
     data: WireFunding
 
 
-class _AccountData(msgspec.Struct, rename="camel"):
+class _AccountData(msgspec.Struct, rename="camel", gc=False):
     is_snapshot: bool = False
     orders: list[WireOrder] | None = None
     trades: list[WireFill] | None = None
@@ -129,7 +130,7 @@ class _AccountData(msgspec.Struct, rename="camel"):
     balance: WireBalance | None = None
 
 
-class _AccountWire(msgspec.Struct):
+class _AccountWire(msgspec.Struct, gc=False):
     data: _AccountData
     ts: int
     seq: int
@@ -273,7 +274,7 @@ class AccountFrame(NamedTuple):
     is_snapshot: bool
     seq: int
     venue_ns: int
-    other_markets: frozenset[str] = frozenset()
+    other_markets: frozenset[str] = _NONE
 
 
 def decode_account(
@@ -296,20 +297,19 @@ def decode_account(
     data = wire.data
     orders, trades, positions, balance = data.orders, data.trades, data.positions, data.balance
     known = instruments.get
-    events: list[AccountEvent] = [
-        order_report(order, market, unknown) for order in orders or () if (market := known(order.market))
-    ]
-    events += [
-        fill_report(fill, market, unknown, recv_ns) for fill in trades or () if (market := known(fill.market))
-    ]
-    events += [
-        position_report(held, market, unknown) for held in positions or () if (market := known(held.market))
-    ]
+    events: list[AccountEvent] = []
+    if orders:
+        events += [order_report(it, market, unknown) for it in orders if (market := known(it.market))]
+    if trades:
+        events += [fill_report(it, market, unknown, recv_ns) for it in trades if (market := known(it.market))]
+    if positions:
+        events += [position_report(it, market, unknown) for it in positions if (market := known(it.market))]
+    told = len(orders or ()) + len(trades or ()) + len(positions or ())
+    others = _NONE if len(events) == told else _other_markets(data, instruments)
     if balance is not None:
         events.append(balance_report(balance))
-    said = (orders is not None, trades is not None, positions is not None, balance is not None)
-    others = _other_markets(data, instruments)
-    return AccountFrame(events, _KINDS[said], data.is_snapshot, wire.seq, wire.ts * NS_PER_MS, others)
+    kinds = _KINDS[orders is not None, trades is not None, positions is not None, balance is not None]
+    return AccountFrame(events, kinds, data.is_snapshot, wire.seq, wire.ts * NS_PER_MS, others)
 
 
 def _other_markets(data: _AccountData, instruments: Mapping[str, Instrument]) -> frozenset[str]:
@@ -318,7 +318,7 @@ def _other_markets(data: _AccountData, instruments: Mapping[str, Instrument]) ->
         *(data.trades or ()),
         *(data.positions or ()),
     ]
-    return frozenset([item.market for item in items if item.market not in instruments])
+    return frozenset(item.market for item in items if item.market not in instruments)
 
 
 __all__ = [

@@ -48,7 +48,7 @@ from market_maker.gateway import (
     PositionReport,
     StreamLost,
 )
-from market_maker.instrument import Instrument
+from market_maker.instrument import Instrument, MarketStatus
 from market_maker.public_markets import find_markets
 
 _HTTP_OK: Final = 200
@@ -85,6 +85,13 @@ class InProcessGateway:
         offered = {name: listing.instrument for name, listing in listed.items()}
         self._instruments = find_markets(offered, markets) if markets else offered
         return dict(self._instruments)
+
+    async def statuses(self, markets: Sequence[str]) -> dict[str, MarketStatus]:
+        """Status of the named markets as it is now; one that is not listed any more is left out."""
+        listed = await self._look_up(
+            self._queries.instruments, lambda body: replies.decode_markets(body, self.unknown)
+        )
+        return {name: listed[name].instrument.status for name in markets if name in listed}
 
     async def fees(self, market: str) -> Fees:
         """Fee rates of the account in a market."""
