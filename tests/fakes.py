@@ -22,7 +22,7 @@ from market_maker.gateway import (
     OrderReport,
     PositionReport,
 )
-from market_maker.instrument import Instrument
+from market_maker.instrument import Instrument, MarketStatus
 
 START_NS = 1_767_657_600_000_000_000
 
@@ -170,6 +170,10 @@ class FakeGateway:
                 msg = f"expected one of {', '.join(self._instruments)}, was {market}"
                 raise MarketNotFound(msg, 1001)
         return {name: self._instruments[name] for name in markets or self._instruments}
+
+    async def statuses(self, markets: Sequence[str]) -> dict[str, MarketStatus]:
+        await self._enter("statuses")
+        return {name: self._instruments[name].status for name in markets if name in self._instruments}
 
     async def fees(self, market: str) -> Fees:
         await self._enter("fees", market)

@@ -82,6 +82,10 @@ class WatchedGateway(InProcessGateway):
         self._note("instruments")
         return await super().instruments(markets)
 
+    async def statuses(self, markets):
+        self._note("statuses", tuple(markets))
+        return await super().statuses(markets)
+
     async def fees(self, market):
         self._note("fees", market)
         return await super().fees(market)

@@ -30,6 +30,7 @@ from market_maker.gateway import (
     StreamLost,
     VenueError,
 )
+from market_maker.instrument import MarketStatus
 
 PATIENCE_S = 20.0
 FAR = Decimal("0.98")
@@ -197,6 +198,13 @@ def at(request):
         return run(program)
 
     return run_at_bench
+
+
+def test_the_status_of_markets_is_told_and_one_that_is_not_listed_is_left_out(at):
+    async def use(bench):
+        assert await bench.gateway.statuses([BTC, "BTC-USX"]) == {BTC: MarketStatus.ACTIVE}
+
+    at(use)
 
 
 def test_instruments_by_name_and_an_unknown_market(at):

@@ -12,17 +12,20 @@ from market_maker.domain import Side
 from market_maker.emulator.requests import TimeInForce
 from market_maker.emulator.rules import Delay, Mode
 from market_maker.gateway import OutcomeUnknown
+from market_maker.instrument import MarketStatus
 
 SLOW = Delay(base_ms=300.0, tail_ms=400.0)
 
 
-def stop_at(at_s, *, times=1, seconds=20.0, scenario="flat", exchange_rules=None, settings=()):
-    """A session that gets SIGINT at an instant, maybe twice."""
+def stop_at(
+    at_s, *, times=1, seconds=20.0, scenario="flat", exchange_rules=None, settings=(), number=signal.SIGINT
+):
+    """A session that gets a signal at an instant, maybe twice."""
 
     async def main():
         inside = Inside(scenario, exchange_rules=exchange_rules)
         later = asyncio.get_running_loop().call_later
-        asking = [later(at_s + 0.07 * n, signal.raise_signal, signal.SIGINT) for n in range(times)]
+        asking = [later(at_s + 0.07 * n, signal.raise_signal, number) for n in range(times)]
         run = await inside.session(seconds, *settings)
         for timer in asking:
             timer.cancel()
@@ -191,6 +194,39 @@ def test_a_session_that_is_nothing_but_its_end_quotes_nothing_and_closes_what_it
     assert placed
     assert all(order.immediate_or_cancel and order.reduce_only for order in placed)
     assert run.outcome.why == "closing only"
+
+
+def test_a_position_in_a_market_that_takes_reducing_orders_only_is_closed():
+    async def main():
+        inside = Inside()
+        await inside.until(0.5)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 200, 20_000)
+        inside.exchange.set_market_status(BTC, MarketStatus.REDUCE_ONLY)
+        return inside, await inside.session(0.0, "stop_action=flatten")
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert inside.account.position_lots(BTC) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_that_ends_a_process_is_a_wish_to_stop(number):
+    """A terminal that is closed, or an ssh connection that breaks, is told as SIGHUP."""
+    inside, run = stop_at(2.0, number=number)
+    assert run.outcome.why == number.name
+    assert_sound(inside, run)
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    """What nohup wants."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        inside, run = stop_at(2.0, number=signal.SIGHUP, seconds=4.0)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.outcome.why == "time is up"
+    assert_sound(inside, run)
 
 
 @pytest.mark.parametrize("side", list(Side))

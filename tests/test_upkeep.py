@@ -9,7 +9,9 @@ from inside import BTC, Inside, assert_sound, in_virtual_time
 from market_maker.domain import NS_PER_S, Reason
 from market_maker.emulator.rules import Mode
 from market_maker.gateway import CredentialsRefused, OrderRefused, OutcomeUnknown, RateLimited
+from market_maker.instrument import MarketStatus
 
+OTHER = "ETH-USD"
 QUOTING_AGAIN_S = 10.0
 
 pytestmark = pytest.mark.slow
@@ -196,6 +198,41 @@ def test_a_breaker_waits_for_an_answer_before_it_sends_orders_again():
     inside, run = play_beside(70.0, during, *settings, scenario="mixed")
     assert_sound(inside, run)
     assert run.strategy.took_s < QUOTING_AGAIN_S
+
+
+# Markets.
+
+
+@pytest.mark.parametrize("status", [MarketStatus.REDUCE_ONLY, MarketStatus.DISABLED, MarketStatus.DELISTED])
+def test_a_market_that_closes_is_halted_alone_and_quoted_again_once_it_opens(status):
+    seen = {}
+
+    async def during(inside, strategy):
+        await inside.until(6.0)
+        inside.exchange.set_market_status(BTC, status)
+        await inside.until(26.0)
+        desks = strategy.session.desks
+        seen["gravest"] = desks[BTC].halts.gravest
+        resting = {order.request.market for order in inside.account.open.values()}
+        seen["resting"] = resting
+        placed = [call for call in strategy.session.gateway.made("place") if call.at_s > 20.0]
+        seen["tried"] = [call.what.market for call in placed if call.what.market == BTC]
+        seen["paused"] = desks[OTHER].halts.gravest
+        inside.exchange.set_market_status(BTC, MarketStatus.ACTIVE)
+        await inside.until(inside.now_s + 12.0)
+        seen["reopened"] = desks[BTC].halts.gravest
+
+    inside, run = play_beside(50.0, during, "position_refresh_s=10", markets=(BTC, OTHER))
+    assert_sound(inside, run)
+    assert seen["gravest"] == Reason.MARKET_CLOSED
+    assert seen["resting"] == {OTHER}
+    assert seen["tried"] == []
+    assert seen["paused"] == Reason.NONE
+    assert seen["reopened"] == Reason.NONE
+    halts = [
+        (halt["market"], halt["detail"]) for halt in run.records("halt") if halt["reason"] == "MARKET_CLOSED"
+    ]
+    assert halts == [(BTC, f"expected status ACTIVE, was {status.value}")]
 
 
 # Streams.

@@ -98,6 +98,7 @@ class Reason(IntEnum):
     CIRCUIT_BREAKER = 103
     DESYNCHRONISED = 104
     RATE_LIMITED = 105
+    MARKET_CLOSED = 106  # the exchange takes no new positions there
 
 
 class OrderState(IntEnum):

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from market_maker.domain import BestQuote, BookUpdate, Fill, NewOrder, OrderState, Side, Trade
-from market_maker.instrument import Instrument
+from market_maker.instrument import Instrument, MarketStatus
 
 
 class VenueError(Exception):
@@ -202,6 +202,10 @@ class Gateway(Protocol):
         MarketNotFound
             If one of them does not exist; the message lists those that do.
         """
+        ...
+
+    async def statuses(self, markets: Sequence[str]) -> dict[str, MarketStatus]:
+        """Status of the named markets as it is now; one that is not listed any more is left out."""
         ...
 
     async def fees(self, market: str) -> Fees:

@@ -72,11 +72,6 @@ class MarketRow:
     obstacle: str
 
 
-def quotable(listings: Mapping[str, Listing]) -> dict[str, Instrument]:
-    """Instruments of the markets that can be quoted."""
-    return {name: listing.instrument for name, listing in listings.items() if not listing.obstacle}
-
-
 def find_markets(available: Mapping[str, Instrument], wanted: Sequence[str]) -> dict[str, Instrument]:
     """Instruments of the wanted markets, in the order wanted, whether or not they can be traded now.
 
@@ -114,7 +109,10 @@ def select_markets(available: Mapping[str, Instrument], wanted: Sequence[str]) -
     chosen = find_markets(available, wanted)
     for name, instrument in chosen.items():
         if instrument.status is not MarketStatus.ACTIVE:
-            msg = f"{name}: expected status ACTIVE, was {instrument.status.value}"
+            msg = (
+                f"{name}: expected status ACTIVE, was {instrument.status.value}; take it out of markets"
+                " (mm flatten closes a position in it)"
+            )
             raise MarketChoiceError(msg)
     return chosen
 

@@ -46,9 +46,14 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Ask when SIGINT or SIGTERM comes, for as long as this lasts."""
+        """Ask when SIGINT, SIGTERM or SIGHUP comes, for as long as this lasts.
+
+        SIGHUP comes where the terminal is closed or the connection to it breaks; under nohup it is ignored.
+        """
         loop = asyncio.get_running_loop()
-        wanted = (signal.SIGINT, signal.SIGTERM)
+        wanted = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            wanted.append(signal.SIGHUP)
         with suppress(NotImplementedError):
             for number in wanted:
                 loop.add_signal_handler(number, self.ask, number.name)

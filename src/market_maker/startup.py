@@ -60,8 +60,14 @@ class ForeignOrdersFound(StartRefused):
     """The account has open orders that are not ours."""
 
 
-async def check_in(surroundings: Surroundings) -> dict[str, Decimal]:
+async def check_in(surroundings: Surroundings, *, closing: bool = False) -> dict[str, Decimal]:
     """Check what must hold before anything is sent, and set the leverage that is wanted.
+
+    Parameters
+    ----------
+    closing : bool
+        Positions are only to be closed: neither a market that takes no new ones nor the lack of money is in
+        the way of that.
 
     Returns
     -------
@@ -80,8 +86,10 @@ async def check_in(surroundings: Surroundings) -> dict[str, Decimal]:
     gateway, config = surroundings.gateway, surroundings.config
     settings = config.of(SessionSettings)
     await check_clock(gateway, surroundings.clock, config.of(ConnectionSettings).max_clock_skew_s)
-    instruments = select_markets(await gateway.instruments(settings.markets), settings.markets)
-    check_balance(await gateway.balance())
+    instruments = await gateway.instruments(settings.markets)
+    if not closing:
+        instruments = select_markets(instruments, settings.markets)
+        check_balance(await gateway.balance())
     check_foreign(config, foreign_orders(config, await gateway.open_orders()))
     return await set_leverage(gateway, instruments, settings.account_leverage)
 

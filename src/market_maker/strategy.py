@@ -121,7 +121,7 @@ class MarketMakerStrategy:
         """
         stop = Stop()
         with stop.on_signals():
-            session = await _opened(surroundings, stop)
+            session = await _opened(surroundings, stop, closing=seconds == 0)
             if session is None:
                 return Outcome(stop.why, (), None)
             strategy = cls(session, surroundings.entropy, stop)
@@ -346,9 +346,9 @@ class MarketMakerStrategy:
             desk.on_post_only(slot, self._clock.now_ns(), rejected=True)
 
 
-async def _opened(surroundings: Surroundings, stop: Stop) -> Session | None:
+async def _opened(surroundings: Surroundings, stop: Stop, *, closing: bool) -> Session | None:
     """Open a session; None where the wish to stop came first."""
-    opening = asyncio.ensure_future(_open(surroundings))
+    opening = asyncio.ensure_future(_open(surroundings, closing=closing))
     asked = asyncio.ensure_future(stop.asked.wait())
     try:
         await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -357,8 +357,8 @@ async def _opened(surroundings: Surroundings, stop: Stop) -> Session | None:
         await _end([opening, asked])
 
 
-async def _open(surroundings: Surroundings) -> Session:
-    changed = await check_in(surroundings)
+async def _open(surroundings: Surroundings, *, closing: bool) -> Session:
+    changed = await check_in(surroundings, closing=closing)
     session = await open_session(surroundings)
     if changed:
         session.journal.note("leverage_set", {name: str(value) for name, value in changed.items()})

@@ -14,6 +14,7 @@ from market_maker.circuit_breaker import CircuitBreaker
 from market_maker.config_sections import CircuitBreakerSettings, SessionSettings
 from market_maker.domain import Reason
 from market_maker.gateway import CredentialsRefused, VenueError
+from market_maker.instrument import MarketStatus
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
 from market_maker.reconciliation import compare_account
@@ -23,6 +24,8 @@ from market_maker.stream_watch import StreamWatch
 
 _TICK_S: Final = 0.25
 _KEEP_S: Final = 1.0
+# Shorter than the pause of the circuit breaker, which a market that closes may open for all.
+_MARKETS_S: Final = 3.0
 
 
 class Upkeep:
@@ -59,6 +62,7 @@ class Upkeep:
         self._breaker, self._cooldown_s = CircuitBreaker(breaker), breaker.breaker_cooldown_s
         self._compare_every_s = session.config.of(SessionSettings).position_refresh_s
         self._compare_now = asyncio.Event()
+        self._look_at_markets = asyncio.Event()
         self._was_lost = False
 
     def tasks(self) -> Iterator[Coroutine[None, None, None]]:
@@ -68,10 +72,12 @@ class Upkeep:
         yield self._switch_task()
         yield self._comparing_task()
         yield self._breaker_task()
+        yield self._markets_task()
 
     def on_rejected(self, reason: str) -> None:
         """Count what the exchange refused; post-only rejections are none of these."""
         self._breaker.fail(self._session.clock.now_ns(), why=reason)
+        self._look_at_markets.set()
 
     def on_account_lost(self, why: str) -> None:
         """Pull the quotes until the stream is back and the account was compared."""
@@ -149,6 +155,30 @@ class Upkeep:
             self._orders.on_stream_resumed()
             await self._orders.reconcile()
         return await compare_account(self._session, self._orders, self._account)
+
+    async def _markets_task(self) -> None:
+        """See now and then, and soon after a refusal, whether the exchange takes new positions everywhere."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._compare_every_s):
+                    await self._look_at_markets.wait()
+            self._look_at_markets.clear()
+            if not (self._may_ask() and await self._try(self._check_markets(), "markets_not_looked_at")):
+                self._look_at_markets.set()
+            await asyncio.sleep(_MARKETS_S)
+
+    async def _check_markets(self) -> None:
+        """Halt a market that is closed, before its refusals halt them all."""
+        session = self._session
+        statuses = await session.gateway.statuses(tuple(session.desks))
+        for name, desk in session.desks.items():
+            status = statuses.get(name)
+            if status is MarketStatus.ACTIVE:
+                session.resume(desk, Reason.MARKET_CLOSED)
+            else:
+                found = "not listed" if status is None else status.value
+                session.halt(desk, Reason.MARKET_CLOSED, f"expected status ACTIVE, was {found}")
+            self._refresh(desk)
 
     async def _breaker_task(self) -> None:
         """Halt after repeated failures; after the cooldown try again, once the exchange answers a look-up."""
