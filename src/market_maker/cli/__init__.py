@@ -1,9 +1,9 @@
 """The command line, `mm`: one file per verb."""
 
-from market_maker.cli import config, demo, doctor, emulator, markets, orders, run, status
+from market_maker.cli import config, demo, doctor, emulator, markets, orders, replay, run, status
 from market_maker.cli.app import main
 
 # Importing a verb's module declares the verb.
-_VERBS = (config, demo, doctor, emulator, markets, orders, run, status)
+_VERBS = (config, demo, doctor, emulator, markets, orders, replay, run, status)
 
 __all__ = ["main"]

@@ -139,6 +139,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
     """Errors that a person can mend, and the exit code of each. Imported only once there is an error."""
     from market_maker.cli.confirmation import NotConfirmed
     from market_maker.config import ConfigError
+    from market_maker.decision_record import InputsUnreadable
     from market_maker.emulator.faults import FaultError
     from market_maker.emulator.scenarios import UnknownMarket, UnknownScenario
     from market_maker.exchanges.endpoints import EndpointError
@@ -164,6 +165,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
         RecordingError: ExitCode.DATA,
         StatusError: ExitCode.DATA,
         JournalCorrupt: ExitCode.DATA,
+        InputsUnreadable: ExitCode.DATA,
         OSError: ExitCode.DATA,
     }
 
