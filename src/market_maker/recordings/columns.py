@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 4096
 _SAMPLE_ROWS = 4096
 _REMEMBERED_IDS = 8192
-_BBO_COLUMNS = ("ts", "recv", "bid", "bid_sz", "ask", "ask_sz")
-_BOOK_COLUMNS = (*_BBO_COLUMNS, "bpx", "bsz", "apx", "asz")
-_TRADE_COLUMNS = ("ts", "recv", "px", "sz", "side")
+BBO_COLUMNS = ("ts", "recv", "bid", "bid_sz", "ask", "ask_sz")
+BOOK_COLUMNS = (*BBO_COLUMNS, "bpx", "bsz", "apx", "asz")
+TRADE_COLUMNS = ("ts", "recv", "px", "sz", "side")
 _LOCKED_SHARE = 0.01
 
 
@@ -44,10 +44,12 @@ class Table:
     first_ns: int
     last_ns: int
 
-    def batches(self, columns: tuple[str, ...]) -> Iterator[tuple[int, "pl.DataFrame"]]:
+    def batches(
+        self, columns: tuple[str, ...], rows: int = _BATCH_ROWS
+    ) -> Iterator[tuple[int, "pl.DataFrame"]]:
         """Rows of the named columns in pieces, each with the number of its first row."""
-        for first in range(0, self.rows, _BATCH_ROWS):
-            yield first, _collect(self.path, columns, (first, _BATCH_ROWS))
+        for first in range(0, self.rows, rows):
+            yield first, _collect(self.path, columns, (first, rows))
 
     def sample(self, columns: tuple[str, ...]) -> NDArray[np.float64]:
         """Values of the first and last rows of the named columns, lists flattened."""
@@ -143,8 +145,8 @@ class ParquetMarket:
     def _books(self) -> Iterator[Stamped]:
         name = self.instrument.name
         at_ns = 0
-        for first, batch in self.book.batches(_BOOK_COLUMNS):
-            reader = _BatchReader(self.book.path, first, batch, self.grid)
+        for first, batch in self.book.batches(BOOK_COLUMNS):
+            reader = BatchReader(self.book.path, first, batch, self.grid)
             bids = reader.levels("bpx", "bsz", self.shift_ticks[0])
             asks = reader.levels("apx", "asz", self.shift_ticks[1])
             for bid, ask, ts, recv in zip(bids, asks, *reader.stamps(), strict=True):
@@ -157,8 +159,8 @@ class ParquetMarket:
     def _quotes(self, table: Table) -> Iterator[Stamped]:
         name = self.instrument.name
         at_ns = 0
-        for first, batch in table.batches(_BBO_COLUMNS):
-            reader = _BatchReader(table.path, first, batch, self.grid)
+        for first, batch in table.batches(BBO_COLUMNS):
+            reader = BatchReader(table.path, first, batch, self.grid)
             columns = [reader.ticks("bid"), reader.lots("bid_sz"), reader.ticks("ask"), reader.lots("ask_sz")]
             for bid, bid_lots, ask, ask_lots, ts, recv in zip(*columns, *reader.stamps(), strict=True):
                 at_ns = max(at_ns, ts)
@@ -166,12 +168,12 @@ class ParquetMarket:
 
     def _trades(self) -> Iterator[Stamped]:
         with_id = "id" in self.trades.columns
-        columns = (*_TRADE_COLUMNS, "id") if with_id else _TRADE_COLUMNS
+        columns = (*TRADE_COLUMNS, "id") if with_id else TRADE_COLUMNS
         seen = _RecentIds()
         rule = _TickRule()
         at_ns = 0
         for first, batch in self.trades.batches(columns):
-            reader = _BatchReader(self.trades.path, first, batch, self.grid)
+            reader = BatchReader(self.trades.path, first, batch, self.grid)
             ids = reader.integers("id") if with_id else range(first, first + len(batch))
             values = zip(ids, reader.integers("side"), reader.ticks("px"), reader.lots("sz"), strict=True)
             for (number, sign, price, lots), ts, recv in zip(values, *reader.stamps(), strict=True):
@@ -215,8 +217,11 @@ class _TickRule:
         return self._side
 
 
-class _BatchReader:
-    """Columns of one piece of a table as whole numbers; knows the row to name in an error."""
+class BatchReader:
+    """Columns of one piece of a table as whole numbers; knows the row to name in an error.
+
+    Its methods raise `RecordingError`, with file and row.
+    """
 
     def __init__(self, path: Path, first_row: int, batch: "pl.DataFrame", grid: Grid) -> None:
         self._path = path
@@ -225,9 +230,11 @@ class _BatchReader:
         self._grid = grid
 
     def stamps(self) -> tuple[list[int], list[int]]:
+        """Stamps of the venue and of the receipt, ns."""
         return self.integers("ts"), self.integers("recv")
 
     def integers(self, name: str) -> list[int]:
+        """Whole numbers of a column, perhaps written as text."""
         column = self._full(name)
         try:
             return [int(value) for value in column.to_list()]
@@ -236,27 +243,51 @@ class _BatchReader:
             raise RecordingError(msg) from error
 
     def ticks(self, name: str) -> list[int]:
-        whole: list[int] = self._whole(name, self._full(name).to_numpy(), is_price=True).tolist()
+        """Prices as ticks."""
+        whole: list[int] = self.whole(name, is_price=True).tolist()
         return whole
 
     def lots(self, name: str) -> list[int]:
-        whole: list[int] = self._whole(name, self._full(name).to_numpy(), is_price=False).tolist()
+        """Sizes as lots."""
+        whole: list[int] = self.whole(name, is_price=False).tolist()
         return whole
 
+    def whole(self, name: str, *, is_price: bool) -> NDArray[np.int64]:
+        """Prices as ticks or sizes as lots."""
+        return self._whole(name, self._full(name).to_numpy(), is_price=is_price)
+
+    def stamp_array(self, name: str) -> NDArray[np.int64]:
+        """Stamps, ns."""
+        column = self._full(name)
+        if not column.dtype.is_integer():
+            self._fail(0, f"expected whole nanoseconds in {name}, was {column.dtype}")
+        return column.to_numpy().astype(np.int64)
+
     def levels(self, prices: str, sizes: str, shift: int) -> Iterator[list[tuple[int, int]]]:
-        counts = self._full(prices).list.len().to_numpy()
-        other = self._full(sizes).list.len().to_numpy()
-        uneven = np.flatnonzero(counts != other)
-        if uneven.size:
-            row = int(uneven[0])
-            self._fail(row, f"expected {counts[row]} sizes in {sizes} as in {prices}, was {other[row]}")
-        ticks = self._whole(prices, _flat(self._batch[prices]), is_price=True, counts=counts) + shift
-        lots = self._whole(sizes, _flat(self._batch[sizes]), is_price=False, counts=counts)
+        """Levels of each row, (ticks, lots), moved by so many ticks."""
+        counts, ticks, lots = self.level_arrays(prices, sizes, shift)
         pairs = list(zip(ticks.tolist(), lots.tolist(), strict=True))
         start = 0
         for count in counts.tolist():
             yield pairs[start : start + count]
             start += count
+
+    def level_arrays(
+        self, prices: str, sizes: str, shift: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Levels of each row, one row after the other: how many it has, ticks, lots."""
+        counts = self._full(prices).list.len().to_numpy().astype(np.int64)
+        other = self._full(sizes).list.len().to_numpy()
+        uneven = np.flatnonzero(counts != other)
+        if uneven.size:
+            row = int(uneven[0])
+            self._fail(row, f"expected {counts[row]} sizes in {sizes} as in {prices}, was {other[row]}")
+        values = [_flat(self._batch[name]) for name in (prices, sizes)]
+        if any(column.size != counts.sum() for column in values):
+            self._fail(0, f"expected values in {prices} and {sizes}, was without some")
+        ticks = self._whole(prices, values[0], is_price=True, counts=counts) + shift
+        lots = self._whole(sizes, values[1], is_price=False, counts=counts)
+        return counts, ticks, lots
 
     def _full(self, name: str) -> "pl.Series":
         column = self._batch[name]
@@ -293,9 +324,9 @@ def open_parquet_market(market: str, stem: Path, grid: Grid | None) -> ParquetMa
     RecordingError
         If one that is needed is missing, or any cannot be read.
     """
-    book = _existing(stem, "book", _BOOK_COLUMNS)
-    trades = _existing(stem, "trades", _TRADE_COLUMNS)
-    quotes = _existing(stem, "bbo", _BBO_COLUMNS) if parquet_path(stem, "bbo").exists() else None
+    book = _existing(stem, "book", BOOK_COLUMNS)
+    trades = _existing(stem, "trades", TRADE_COLUMNS)
+    quotes = _existing(stem, "bbo", BBO_COLUMNS) if parquet_path(stem, "bbo").exists() else None
     shown = decimal_unit(book.sample(("bpx", "apx")).tolist())
     printed = decimal_unit(trades.sample(("px",)).tolist())
     step = decimal_unit([*book.sample(("bsz", "asz")).tolist(), *trades.sample(("sz",)).tolist()])
