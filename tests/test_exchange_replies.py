@@ -248,12 +248,25 @@ def test_fees_candles_and_accepted():
     assert replies.decode_accepted(body) == Accepted(1791389621914243072, "310979")
 
 
-def test_funding_rates_come_oldest_first():
-    rates = [{"m": "BTC-USD", "T": 2, "f": "0.001"}, {"m": "BTC-USD", "T": 1, "f": "-0.001"}]
-    assert [rate.rate for rate in replies.decode_funding_rates(ok(rates))] == [
-        Decimal("-0.001"),
-        Decimal("0.001"),
-    ]
+@pytest.mark.parametrize("price", ["NaN", "0", "-1", "1e400"])
+def test_a_candle_that_is_no_price_is_corrupt(price):
+    with pytest.raises(CorruptFrame, match="price of a candle"):
+        replies.decode_candles(ok([{"o": "4", "l": price, "h": "5", "c": "3", "T": 0}]))
+
+
+def test_positions_in_markets_that_are_not_loaded_are_counted():
+    row = {"market": "DOGE-USD", "side": "LONG", "size": "3"}
+    unknown = Counter()
+    body = ok([row, row | {"market": "PEPE-USD", "size": "0"}, row | {"market": "BTC-USD", "size": "0.1"}])
+    [report] = replies.decode_positions(body, {"BTC-USD": BTC}, unknown)
+    assert (report.market, report.size_lots) == ("BTC-USD", 10_000)
+    assert unknown == {"position in DOGE-USD, not asked for": 1}
+
+
+@pytest.mark.parametrize("body", [b'{"status":"PENDING","data":{}}', b'{"status":"","data":{}}'])
+def test_a_status_that_nobody_documented_is_neither_success_nor_refusal(body):
+    with pytest.raises(OutcomeUnknown):
+        replies.decode_accepted(body)
 
 
 @pytest.mark.parametrize("wire_sign", ["", "-"])

@@ -29,6 +29,7 @@ from market_maker.gateway import (
     Unreachable,
     VenueError,
 )
+from market_maker.instrument import MarketStatus
 
 ETH = "ETH-USD"
 CANARY = "canary-3f9ac71e"
@@ -424,6 +425,61 @@ def test_no_failure_of_a_look_up_says_that_an_order_is_gone(reply, kind):
         {("GET", "/user/orders/external/mm-1"): [reply], ("GET", "/user/orders"): [reply]},
         test,
     )
+
+
+def test_an_id_of_anothers_making_is_looked_up_as_it_is():
+    async def test(gateway):
+        assert await gateway.order("a/b ?c=1&d#é") is None
+
+    path = "/user/orders/external/a/b ?c=1&d#é"
+    script = with_replies({("GET", path): [ok([])]}, test)
+    assert script.queries(path) == [""]
+
+
+def test_a_market_that_takes_no_new_positions_can_be_closed():
+    """Quoting asks for an active market at start-up; cancelling and closing must go on without."""
+    market = MARKET | {"status": "REDUCE_ONLY"}
+
+    async def test(gateway):
+        [instrument] = (await gateway.instruments([BTC])).values()
+        assert instrument.status is MarketStatus.REDUCE_ONLY
+        assert (await gateway.place(an_order(reduce_only=True))).order_id == 7
+
+    replies = {
+        ("GET", "/info/markets"): [ok([market])],
+        ("POST", "/user/order"): [ok({"id": 7, "externalId": "mm-1"})],
+    }
+    with_replies(replies, test)
+
+
+@pytest.mark.parametrize("reply", [(500, b""), (200, b"<html>"), ok([])])
+def test_an_order_whose_fees_are_not_known_is_surely_not_sent(reply):
+    async def test(gateway):
+        with pytest.raises(OrderRefused, match="not sent: the fees of BTC-USD"):
+            await gateway.place(an_order())
+
+    assert not with_replies({("GET", "/user/fees"): [reply]}, test).orders()
+
+
+@pytest.mark.parametrize("change", [{"size_lots": 2**62}, {"price_ticks": 2**62}])
+def test_an_order_of_more_than_can_be_signed_is_refused_by_us(change):
+    async def test(gateway):
+        with pytest.raises(OrderRefused, match=r"below 2\^63"):
+            await gateway.place(an_order(**change))
+
+    assert not with_replies({}, test).orders()
+
+
+def test_a_position_elsewhere_is_counted():
+    async def test(world):
+        gateway = await world.quoting()
+        inside = world.inside
+        await inside.order(Side.BUY, inside.best(Side.SELL, ETH) + 50, 1000, market=ETH, post_only=False)
+        await asyncio.sleep(1)
+        assert await gateway.positions() == []
+        assert gateway.unknown[f"position in {ETH}, not asked for"] == 1
+
+    at_the_exchange(test)
 
 
 def test_orders_in_other_markets_are_told_too():

@@ -14,7 +14,6 @@ from market_maker.public_markets import (
     MarketChoiceError,
     market_row,
     markets_table,
-    quotable,
     rank_markets,
     select_markets,
 )
@@ -93,7 +92,6 @@ def test_markets_that_cannot_be_quoted_as_asked(available, wanted, message):
 def test_obstacles(change, obstacle):
     listing = replace(BTC, **change)
     assert listing.obstacle == obstacle
-    assert bool(quotable({"X": listing})) is not bool(obstacle)
 
 
 def test_figures():

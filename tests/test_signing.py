@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from fast_stark_crypto import verify
-from hypothesis import assume, given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from x10.config import TESTNET_CONFIG
 from x10.core.stark_account import StarkPerpetualAccount
@@ -20,7 +20,7 @@ from market_maker.domain import NS_PER_MS, NewOrder, Side
 from market_maker.exchanges.settlements import Settlement, decode_settlements
 from market_maker.exchanges.signing import Amounts, OrderSigner, OrderTerms
 from market_maker.exchanges.wire import Unknown
-from market_maker.gateway import CredentialsRefused
+from market_maker.gateway import CredentialsRefused, OrderRefused
 from market_maker.instrument import Instrument
 
 PRIVATE_KEY = "0x7a7ff6fd3cab02ccdcd4a572563f5976f8976899b03a39773795a3c486d4986"
@@ -162,9 +162,11 @@ def signed_cases(draw):
 @given(signed_cases())
 def test_orders_equal_those_of_the_exchanges_own_client(case):
     new, scale, settlement, fee_rate = case
-    amounts = OrderTerms(scale, settlement, fee_rate).amounts(new.side, new.price_ticks, new.size_lots)
-    # What is signed has room for no more.
-    assume(max(map(abs, amounts)) < 2**63)
+    try:
+        OrderTerms(scale, settlement, fee_rate).amounts(new.side, new.price_ticks, new.size_lots)
+    except OrderRefused:
+        # What is signed has room for no more.
+        reject()
     theirs = sdk_order(new, scale, settlement, fee_rate)
     # Their client goes through a float and may round a millisecond up; the same instant is signed by both.
     new = new._replace(expire_ns=theirs["expiryEpochMillis"] * NS_PER_MS)
@@ -193,6 +195,19 @@ def test_amounts_are_rounded_against_us_by_less_than_a_unit(side, ticks, lots, t
     # What is given is rounded up, what is received is rounded down.
     assert 0 <= -side * value - amounts.collateral < 1
     assert 0 <= amounts.fee - value * fee_rate < 1
+
+
+@pytest.mark.parametrize(
+    ("ticks", "lots", "fee_rate"), [(1, 2**63, "0"), (2**63, 1, "0"), (2**40, 2**22, "2"), (2**62, 2, "0")]
+)
+@pytest.mark.parametrize("side", Side)
+def test_more_than_can_be_signed_is_refused_and_the_most_is_not(side, ticks, lots, fee_rate):
+    scale = Instrument("X-USD", Decimal(1), Decimal(1), Decimal(1))
+    terms = OrderTerms(scale, Settlement("0x2", 1, "0x1", 1), Decimal(fee_rate))
+    with pytest.raises(OrderRefused, match=r"X-USD: expected an order below 2\^63"):
+        terms.amounts(side, ticks, lots)
+    most = order(side, 0)._replace(price_ticks=1, size_lots=2**63 - 1)
+    assert SIGNER.body(most, OrderTerms(scale, Settlement("0x2", 1, "0x1", 1), Decimal(1)))
 
 
 def test_an_expiry_within_a_millisecond_is_rounded_up():

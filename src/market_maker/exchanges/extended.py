@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -132,7 +133,7 @@ class ExtendedGateway:
         return found
 
     async def instruments(self, markets: Sequence[str]) -> dict[str, Instrument]:
-        """Trading rules of the named markets; of all where none is named."""
+        """Trading rules of the named markets, open for trading or not; of all where none is named."""
         found, settlements = await self._listed(markets)
         offered = {name: listing.instrument for name, listing in found.items()}
         if any(market not in offered for market in markets):
@@ -232,7 +233,8 @@ class ExtendedGateway:
     async def order(self, external_id: str) -> OrderReport | None:
         """Look one order up."""
         try:
-            found = await self._ask(f"/user/orders/external/{external_id}", (), self._orders)
+            # Orders of others bear ids of their making.
+            found = await self._ask(f"/user/orders/external/{quote(external_id, safe='')}", (), self._orders)
         except OrderRefused as refusal:
             if refusal.code == _NOT_FOUND:
                 return None
@@ -251,9 +253,10 @@ class ExtendedGateway:
 
     async def positions(self) -> list[PositionReport]:
         """Positions of the account, those that are not flat."""
+        # Of all markets: those in markets that are not loaded are counted, for they take margin too.
         return await self._ask(
             "/user/positions",
-            _named(self._instruments),
+            (),
             lambda body: replies.decode_positions(body, self._instruments, self.unknown),
         )
 
@@ -309,7 +312,11 @@ class ExtendedGateway:
 
     async def _terms_of(self, order: NewOrder) -> OrderTerms:
         if order.market not in self._terms:
-            await self.fees(order.market)
+            try:
+                await self.fees(order.market)
+            except OutcomeUnknown as error:
+                msg = f"not sent: the fees of {order.market}, that are signed, are not known ({error})"
+                raise OrderRefused(msg) from error
         if order.market not in self._terms:
             msg = f"{order.market}: expected l2Config, was without: its orders can not be signed"
             raise OrderRefused(msg)

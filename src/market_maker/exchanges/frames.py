@@ -110,16 +110,14 @@ class _MarkFrame(msgspec.Struct, gc=False):
     ts: int
 
 
-class WireFunding(msgspec.Struct, gc=False):
-    """A funding rate of one hour."""
-
+class _Funding(msgspec.Struct, gc=False):
     m: str
     f: Decimal
     time_ms: int = msgspec.field(name="T")
 
 
 class _FundingFrame(msgspec.Struct, gc=False):
-    data: WireFunding
+    data: _Funding
 
 
 class _AccountData(msgspec.Struct, rename="camel", gc=False):
@@ -245,12 +243,8 @@ def decode_funding(frame: bytes, instrument: Instrument) -> FundingRate:
     """
     wire = _read_funding(frame)
     check_market(wire.data.m, instrument)
-    return funding_rate_of(wire.data)
-
-
-def funding_rate_of(wire: WireFunding) -> FundingRate:
-    """Funding rate as a value of the port."""
-    return FundingRate(wire.m, amount(wire.f, "funding rate"), wire.time_ms * NS_PER_MS)
+    rate = amount(wire.data.f, "funding rate")
+    return FundingRate(wire.data.m, rate, wire.data.time_ms * NS_PER_MS)
 
 
 class AccountFrame(NamedTuple):
@@ -325,11 +319,9 @@ __all__ = [
     "AccountFrame",
     "CorruptFrame",
     "Unknown",
-    "WireFunding",
     "decode_account",
     "decode_book",
     "decode_funding",
     "decode_mark",
     "decode_trades",
-    "funding_rate_of",
 ]

@@ -12,7 +12,6 @@ import msgspec
 
 from market_maker.domain import NS_PER_MS
 from market_maker.exchanges.envelope import data_reader
-from market_maker.exchanges.frames import WireFunding, funding_rate_of
 from market_maker.exchanges.wire import (
     UNREADABLE,
     ZERO,
@@ -37,7 +36,6 @@ from market_maker.gateway import (
     Fees,
     FillReport,
     FundingPayment,
-    FundingRate,
     OrderReport,
     PositionReport,
 )
@@ -135,7 +133,6 @@ _read_balance = data_reader(WireBalance, "a balance")
 _read_fees = data_reader(list[_Fee], "a list of fees")
 _read_leverage = data_reader(list[_Leverage], "a list of leverages")
 _read_bars = data_reader(list[_Bar], "a list of candles")
-_read_rates = data_reader(list[WireFunding], "a list of funding rates")
 _read_payments = data_reader(list[_Payment], "a list of funding payments")
 _read_accepted = data_reader(_Accepted, "the ids of an accepted order")
 _read_market = msgspec.json.Decoder(_Market, strict=False)
@@ -239,15 +236,20 @@ def decode_fills(body: bytes, instruments: Instruments, recv_ns: int, unknown: U
 
 
 def decode_positions(body: bytes, instruments: Instruments, unknown: Unknown) -> list[PositionReport]:
-    """Open positions of the account in the given markets.
+    """Open positions of the account in the given markets; those in others are counted.
 
     Example::
 
         {"status":"OK","data":[{"id":1,"market":"BTC-USD","status":"OPENED","side":"LONG","size":"0.1",
          "openPrice":"39000","markPrice":"40000","liquidationPrice":null,"updatedAt":1701563440000}]}
     """
-    wires = (wire for wire in _read_positions(body) if wire.market in instruments)
-    return [position_report(wire, instruments[wire.market], unknown) for wire in wires]
+    reports: list[PositionReport] = []
+    for wire in _read_positions(body):
+        if wire.market in instruments:
+            reports.append(position_report(wire, instruments[wire.market], unknown))
+        elif wire.size:
+            unknown[f"position in {wire.market}, not asked for"] += 1
+    return reports
 
 
 def decode_balance(body: bytes) -> BalanceReport:
@@ -296,17 +298,22 @@ def decode_candles(body: bytes) -> list[Candle]:
         {"status":"OK","data":[{"o":"65206.2","l":"65206.2","h":"65206.2","c":"65206.2","T":1715797320000}]}
     """
     bars = sorted(_read_bars(body), key=lambda bar: bar.time_ms)
-    return [Candle(bar.time_ms * NS_PER_MS, bar.o, bar.h, bar.low, bar.c) for bar in bars]
+    return [
+        Candle(
+            bar.time_ms * NS_PER_MS,
+            _bar_price(bar.o),
+            _bar_price(bar.h),
+            _bar_price(bar.low),
+            _bar_price(bar.c),
+        )
+        for bar in bars
+    ]
 
 
-def decode_funding_rates(body: bytes) -> list[FundingRate]:
-    """Hourly rates that were applied, oldest first.
-
-    Example::
-
-        {"status":"OK","data":[{"m":"BTC-USD","T":1701563440000,"f":"0.001"}],"pagination":{"cursor":1,"count":1}}
-    """
-    return [funding_rate_of(wire) for wire in sorted(_read_rates(body), key=lambda rate: rate.time_ms)]
+def _bar_price(price: Decimal) -> Decimal:
+    if amount(price, "price of a candle") <= ZERO:
+        raise corrupt("a positive price of a candle", price)
+    return price
 
 
 def decode_funding_payments(body: bytes, instruments: Instruments) -> list[FundingPayment]:

@@ -16,7 +16,7 @@ from fast_stark_crypto.fast_stark_crypto import rs_get_order_msg, rs_get_public_
 from market_maker.config_sections import Secret
 from market_maker.domain import NS_PER_MS, NewOrder, Side
 from market_maker.exchanges.settlements import Settlement
-from market_maker.gateway import CredentialsRefused
+from market_maker.gateway import CredentialsRefused, OrderRefused
 from market_maker.instrument import Instrument
 
 _CURVE_ORDER: Final = 0x800000000000010FFFFFFFFFFFFFFFFB781126DCAE7B2321E66A241ADC64D2F
@@ -24,6 +24,7 @@ _DOMAIN_NAME: Final = "Perpetuals"
 _DOMAIN_VERSION: Final = "v0"
 _DOMAIN_REVISION: Final = "1"
 _MS_PER_S: Final = 1000
+_AMOUNT_LIMIT: Final = 2**63
 # The settlement may come this long after an order has expired.
 _SETTLEMENT_BUFFER_S: Final = 14 * 86_400
 
@@ -58,12 +59,23 @@ class OrderTerms:
         self._fee = (per_tick_lot * Fraction(fee_rate)).as_integer_ratio()
 
     def amounts(self, side: Side, price_ticks: int, size_lots: int) -> Amounts:
-        """Amounts of an order."""
+        """Amounts of an order.
+
+        Raises
+        ------
+        OrderRefused
+            If one does not fit into the 64 bits that are signed.
+        """
         value = price_ticks * size_lots
         fee = _up(value, self._fee)
         if side == Side.BUY:
-            return Amounts(_up(size_lots, self._synthetic), -_up(value, self._collateral), fee)
-        return Amounts(-_down(size_lots, self._synthetic), _down(value, self._collateral), fee)
+            amounts = Amounts(_up(size_lots, self._synthetic), -_up(value, self._collateral), fee)
+        else:
+            amounts = Amounts(-_down(size_lots, self._synthetic), _down(value, self._collateral), fee)
+        if max(abs(amounts.synthetic), abs(amounts.collateral), fee) >= _AMOUNT_LIMIT:
+            msg = f"{self.instrument.name}: expected an order below 2^63 smallest units, was {amounts}"
+            raise OrderRefused(msg)
+        return amounts
 
 
 def _up(count: int, ratio: tuple[int, int]) -> int:
