@@ -245,7 +245,7 @@ def order_report(wire: WireOrder, instrument: Instrument | None, unknown: Unknow
         # A market order may carry no price.
         price_ticks=ticks_of(instrument, wire.price) if instrument and wire.price else 0,
         size_lots=lots_of(instrument, wire.qty) if instrument else 0,
-        filled_lots=lots_of(instrument, wire.filled_qty) if instrument else 0,
+        filled_lots=lots_of(instrument, wire.filled_qty) if instrument and wire.filled_qty else 0,
         reduce_only=wire.reduce_only,
         post_only=wire.post_only,
         venue_ns=wire.updated_time * NS_PER_MS,
