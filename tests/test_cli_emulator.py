@@ -9,11 +9,14 @@ import sys
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 
 import pytest
 
 from market_maker.cli import main
 from market_maker.cli.app import ExitCode
+from market_maker.clock import SystemClock
+from market_maker.domain import NS_PER_S
 from market_maker.emulator.faults import known_faults
 from market_maker.emulator.signatures import account_keys
 
@@ -76,9 +79,26 @@ def test_a_signal_ends_it_cleanly(number):
         code, said, errors = ended(process)
     assert (code, errors) == (0, "")
     keys = account_keys(1, 1)
+    assert "  account 3002: 0 open, 10,000.00 USD\n  faults that happened: rate_limit 1\n" in said
     for part in (keys.api_key, keys.private_key, keys.public_key, f"{url}/api/v1", "never send money"):
         assert part in said
     assert f"ws{url.removeprefix('http')}/stream.extended.exchange/v1" in said
+
+
+@pytest.mark.slow
+def test_its_clock_may_be_ahead_and_all_may_share_a_limit():
+    options = ("--clock-ahead=120", "--one-limit", "--requests-per-minute=1")
+    with running("--json", "--exit-with-stdin", *options) as process:
+        said = json.loads(process.stdout.readline())
+        url, key = f"{said['url']}/api/v1/info/markets", said["accounts"][0]["apiKey"]
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers={"User-Agent": "test/1"}), timeout=PATIENCE_S
+        ) as reply:
+            there_s = parsedate_to_datetime(reply.headers["Date"]).timestamp()
+        assert 100 < there_s - SystemClock().now_ns() / NS_PER_S < 140
+        with pytest.raises(urllib.error.HTTPError, match="429"):
+            get(f"{said['url']}/api/v1/user/positions", **{"X-Api-Key": key})
+        assert ended(process) == (0, "", "")
 
 
 @pytest.mark.slow

@@ -121,6 +121,17 @@ def test_each_account_and_each_address_has_its_own_limit():
 # What anybody may ask.
 
 
+def test_all_of_one_address_may_share_a_limit():
+    async def program(here):
+        await here.get("/info/markets", None)
+        await here.get("/user/positions", 0)
+        await here.get("/user/positions", 1)
+        assert await here.refused("POST", "/user/order", 0, json=order(here)) == (429, 429)
+        assert await here.refused("GET", "/info/markets", None) == (429, 429)
+
+    inside(program, rules(orders={"requests_per_minute": 3, "one_rate_limit": True}))
+
+
 def test_markets_and_their_states():
     async def program(here):
         assert [market["name"] for market in await here.get("/info/markets", None)] == [BTC, ETH]
@@ -140,6 +151,41 @@ def test_markets_and_their_states():
         assert await here.refused("GET", "/info/markets", None) == (503, 1010)
 
     inside(program)
+
+
+MARKET_KEYS = """name type uiName category subCategory assetName assetPrecision collateralAssetName
+    collateralAssetPrecision description active isRfq isOffHours status tradingHours marketStats tradingConfig
+    l2Config visibleOnUi referenceMarket createdAt"""
+STATS_KEYS = """dailyVolume dailyVolumeBase dailyPriceChange dailyPriceChangePercentage dailyLow dailyHigh
+    lastPrice askPrice bidPrice markPrice indexPrice fundingRate nextFundingRate openInterest openInterestBase
+    deleverageLevels"""
+TRADING_KEYS = """minOrderSize minOrderSizeChange minPriceChange maxMarketOrderValue maxLimitOrderValue
+    maxPositionValue maxLeverage hourlyFundingRateCap openInterestLimit maxNumOrders limitPriceCap
+    limitPriceFloor riskFactorConfig uPnlWithdrawable postWithdrawalMarginFactor"""
+BALANCE_KEYS = """collateralName balance status equity spotEquity spotEquityForAvailableForTrade
+    availableForTrade availableForWithdrawal unrealisedPnl withdrawableUnrealisedPnl initialMargin marginRatio
+    updatedTime
+    collateralReservedForSpotOrders exposure leverage accountHealth"""
+POSITION_KEYS = """id accountId market status side leverage size value openPrice markPrice liquidationPrice
+    margin unrealisedPnl midPriceUnrealisedPnl realisedPnl adl maxPositionSize createdAt updatedAt"""
+
+
+def test_shapes_have_the_keys_that_were_captured():
+    async def program(here):
+        await place(here, price="84010", qty="1")
+        market = (await here.get("/info/markets", None))[0]
+        [position] = await here.get("/user/positions")
+        for row, keys in (
+            (market, MARKET_KEYS),
+            (market["marketStats"], STATS_KEYS),
+            (market["tradingConfig"], TRADING_KEYS),
+            (market["tradingConfig"]["riskFactorConfig"][0], "upperBound riskFactor isAvailableForUsers"),
+            (await here.get("/user/balance"), BALANCE_KEYS),
+            (position, POSITION_KEYS),
+        ):
+            assert set(row) == set(keys.split())
+
+    inside(program, server_rules=UNVERIFIED)
 
 
 def test_the_book_and_the_last_trades_of_a_market():
@@ -453,6 +499,29 @@ def test_faults_are_set_and_cleared_from_outside():
         for wrong in ({"no_such": 1}, {"lost_replies": 2}, {"lost_replies": "often"}, [1]):
             status, body = await post(wrong)
             assert (status, body["status"]) == (400, "ERROR")
+
+    inside(program)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost:1"}, 200),
+        ({"Host": "[::1]:8790"}, 200),
+        ({"Host": "127.0.0.2"}, 200),
+        ({"Host": "evil.example:8790"}, 403),
+        ({"Host": "[evil"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_a_web_page_gets_no_keys_and_sets_no_faults(headers, status):
+    async def program(here):
+        control = f"{here.server.url}/emulator"
+        async with here.session.get(f"{control}/accounts", headers=headers) as reply:
+            assert reply.status == status
+        async with here.session.post(f"{control}/faults", headers=headers, data=b"{}") as reply:
+            assert reply.status == status
 
     inside(program)
 

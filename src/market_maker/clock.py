@@ -48,6 +48,22 @@ class SystemClock:
         return time.thread_time_ns()
 
 
+class ShiftedClock:
+    """Another clock, ahead by a constant; behind where that is negative."""
+
+    def __init__(self, clock: Clock, ahead_s: float) -> None:
+        self._clock = clock
+        self._ahead_ns = round(ahead_s * NS_PER_S)
+
+    def now_ns(self) -> int:
+        """Shifted instant, ns since the epoch."""
+        return self._clock.now_ns() + self._ahead_ns
+
+    def perf_ns(self) -> int:
+        """Monotonic reading for durations, ns."""
+        return self._clock.perf_ns()
+
+
 class LoopClock:
     """Time as an event loop has it, counted from `start_ns`: virtual where the loop is virtual."""
 

@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from market_maker.clock import SystemClock
+from market_maker.clock import ShiftedClock, SystemClock
 from market_maker.emulator.assembly import MarketSource, build_exchange
 from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.faults import FaultWindow
 from market_maker.emulator.rules import Delay, ExchangeRules, LatencyRules, MoneyRules, OrderRules
-from market_maker.emulator.server import EmulatorServer, is_loopback
-from market_maker.emulator.server_control import CONTROL_PATH, described
+from market_maker.emulator.server import EmulatorServer
+from market_maker.emulator.server_control import CONTROL_PATH, described, is_loopback
 from market_maker.emulator.server_rules import (
     REST_PATH,
     STREAM_PATH,
@@ -43,7 +43,7 @@ _READ_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """What is emulated, for whom and where; `deposit` is each account's, USD."""
+    """What is emulated, for whom and where; `deposit` is each account's, USD, the clock may be ahead."""
 
     source: MarketSource
     rules: ExchangeRules
@@ -53,10 +53,11 @@ class Emulation:
     deposit: Decimal
     host: str
     port: int
+    clock_ahead_s: float = 0.0
 
 
 def exchange_rules(
-    latency_ms: float | None, funding_every_s: float, requests_per_minute: int
+    latency_ms: float | None, funding_every_s: float, requests_per_minute: int, *, one_rate_limit: bool
 ) -> ExchangeRules:
     """Rules of the exchange. Each way takes `latency_ms` and a tail of a quarter; None: the usual time."""
     latency = LatencyRules()
@@ -65,7 +66,7 @@ def exchange_rules(
         latency = LatencyRules(request=way, matching=Delay(), reply=way, stream=way)
     return ExchangeRules(
         latency=latency,
-        orders=OrderRules(requests_per_minute=requests_per_minute),
+        orders=OrderRules(requests_per_minute=requests_per_minute, one_rate_limit=one_rate_limit),
         money=MoneyRules(funding_speedup=_HOUR_S / funding_every_s),
     )
 
@@ -86,7 +87,7 @@ def run_emulation(emulation: Emulation, *, exit_with_stdin: bool, as_json: bool)
 
 async def _serve(emulation: Emulation, *, exit_with_stdin: bool, as_json: bool) -> None:
     stop = _stop_event(exit_with_stdin=exit_with_stdin)
-    clock = SystemClock()
+    clock = ShiftedClock(SystemClock(), emulation.clock_ahead_s)
     exchange = build_exchange(emulation.source, clock.now_ns(), emulation.rules)
     exchange.plan_faults(emulation.faults)
     accounts = [
@@ -107,6 +108,8 @@ async def _serve(emulation: Emulation, *, exit_with_stdin: bool, as_json: bool) 
         else:
             _announce(server.url, accounts, with_control=is_loopback(emulation.host))
         await _watch(driver, accounts, stop, show=not as_json and sys.stderr.isatty())
+        if not as_json:
+            print(_told_at_the_end(driver, accounts), flush=True)
     except RecordingError as failure:
         if not exit_with_stdin:
             raise
@@ -180,10 +183,22 @@ async def _watch(
 
 
 def _status(driver: ExchangeDriver, accounts: list[ServedAccount]) -> Text:
+    faults = [f"{name}={value:g}" for name, value in driver.exchange.faults.values().items()]
+    return Text("   ".join([*_standings(driver, accounts), *faults]))
+
+
+def _standings(driver: ExchangeDriver, accounts: list[ServedAccount]) -> list[str]:
     exchange = driver.exchange
-    parts = [
+    return [
         f"{account.account_id}: {len(exchange.account(account.account_id).open)} open, "
         f"{exchange.equity(account.account_id):,.2f} USD"
         for account in accounts
     ]
-    return Text("   ".join(parts))
+
+
+def _told_at_the_end(driver: ExchangeDriver, accounts: list[ServedAccount]) -> str:
+    """How the accounts stand, and how often each fault happened."""
+    counts = [f"{name} {count}" for name, count in sorted(driver.exchange.fault_counts.items())]
+    rows = ["The exchange ended."]
+    rows += [f"  account {standing}" for standing in _standings(driver, accounts)]
+    return "\n".join([*rows, f"  faults that happened: {', '.join(counts) or 'none'}"])

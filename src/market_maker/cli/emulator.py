@@ -10,6 +10,7 @@ from market_maker.cli.app import JsonOption, app, examples
 from market_maker.cli.play import LONGEST_S, RICHEST_USD
 
 _MOST_ACCOUNTS = 100
+_MOST_SKEW_S = 3600.0
 
 
 @app.command(
@@ -56,6 +57,16 @@ def emulator(
     requests_per_minute: Annotated[
         int, typer.Option(min=1, help="Requests that an account may send in a minute.")
     ] = 1000,
+    one_limit: Annotated[
+        bool,
+        typer.Option(
+            "--one-limit", help="All clients share that limit, as all of one address do on the exchange."
+        ),
+    ] = False,
+    clock_ahead: Annotated[
+        float,
+        typer.Option(min=-_MOST_SKEW_S, max=_MOST_SKEW_S, help="How far the exchange's clock is ahead, s."),
+    ] = 0.0,
     fault: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,12 +94,13 @@ def emulator(
     generated = () if recording else market_names()
     emulation = Emulation(
         source=MarketSource(tuple(market or generated), scenario, seed, recording, offset),
-        rules=exchange_rules(latency_ms, funding_every, requests_per_minute),
+        rules=exchange_rules(latency_ms, funding_every, requests_per_minute, one_rate_limit=one_limit),
         server_rules=ServerRules(verify_signatures=not no_verify),
         faults=tuple(parse_fault(each) for each in fault or ()),
         accounts=accounts,
         deposit=Decimal(str(deposit)),
         host=host,
         port=port,
+        clock_ahead_s=clock_ahead,
     )
     run_emulation(emulation, exit_with_stdin=exit_with_stdin, as_json=as_json)

@@ -119,9 +119,11 @@ class RestApi:
 
     def _refusal(self, pool: int | str, now_ns: int) -> Refusal | None:
         """Refuse what no request gets past: the rate limit of its pool, maintenance, a failing server."""
+        rules = self._venue.rules.orders
+        pool = "" if rules.one_rate_limit else pool
         limiter = self._limiters.get(pool)
         if limiter is None:
-            limiter = self._limiters[pool] = RateLimiter(self._venue.rules.orders.requests_per_minute)
+            limiter = self._limiters[pool] = RateLimiter(rules.requests_per_minute)
         if not limiter.admit(now_ns) or self._faults.happens("rate_limit"):
             return Refusal(429, 429)
         if self._faults.happens("errors_before"):

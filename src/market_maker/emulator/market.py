@@ -104,6 +104,12 @@ class Market:
         return self.instrument.name
 
     @property
+    def mid(self) -> Decimal:
+        """Middle of the best prices, USD; the mark where a side is empty."""
+        bid, ask = self.book.best_ticks(Side.BUY), self.book.best_ticks(Side.SELL)
+        return self.mark if bid is None or ask is None else self.instrument.price(bid + ask) / 2
+
+    @property
     def mark_unit(self) -> Decimal:
         """Smallest change of the mark, USD; bars of mark and index are in these."""
         return self.instrument.tick / MARKS_PER_TICK

@@ -29,6 +29,7 @@ MARK_CANDLES: Final = "mark-prices"
 INDEX_CANDLES: Final = "index-prices"
 CANDLE_KINDS: Final = (TRADE_CANDLES, MARK_CANDLES, INDEX_CANDLES)
 
+_LISTED_MS: Final = 1_752_829_532_673
 _PERCENT: Final = Decimal(100)
 _MINUTE_NS: Final = 60 * NS_PER_S
 _MOST_MINUTES: Final = 10_000
@@ -130,10 +131,12 @@ class MarketQueries:
             "type": "PERPETUAL",
             "uiName": market.name,
             "category": "Crypto",
+            "subCategory": "L1",
             "assetName": asset_of(market.name),
             "assetPrecision": decimals(market.instrument.step),
             "collateralAssetName": "USD",
             "collateralAssetPrecision": 6,
+            "description": asset_of(market.name),
             "active": active,
             "isRfq": False,
             "isOffHours": False,
@@ -149,6 +152,8 @@ class MarketQueries:
                 "collateralResolution": config.collateral_resolution,
             },
             "visibleOnUi": True,
+            "referenceMarket": "null",
+            "createdAt": _LISTED_MS,
         }
 
     def _stats(self, market: Market) -> dict[str, object]:
@@ -201,9 +206,15 @@ def _trading_config(instrument: Instrument) -> dict[str, object]:
         "limitPriceCap": text(instrument.price_cap),
         "limitPriceFloor": text(instrument.price_floor),
         "riskFactorConfig": [
-            {"upperBound": text(tier.upper_bound), "riskFactor": text(tier.initial_margin)}
+            {
+                "upperBound": text(tier.upper_bound),
+                "riskFactor": text(tier.initial_margin),
+                "isAvailableForUsers": True,
+            }
             for tier in instrument.margin_tiers
         ],
+        "uPnlWithdrawable": True,
+        "postWithdrawalMarginFactor": "0.1",
     }
 
 

@@ -73,7 +73,8 @@ class OrderRules:
     cancel_unknown_code: int = 404  # code, and HTTP status if it is one, of a cancel of an unknown order
     maintenance_http_status: int = 503  # HTTP status that goes with code 1010
     max_expiry_days: int = 90  # furthest expiry of an order
-    requests_per_minute: int = 1000  # per account, REST look-ups included
+    requests_per_minute: int = 1000  # of an account, or of an address without one, look-ups included
+    one_rate_limit: bool = False  # whether all share the limit, as all of one address do on the exchange
     history_limit: int = 100_000  # closed orders, trades and payments kept per account
 
 

@@ -5,7 +5,6 @@ loopback address the emulator's own control is below `{url}/emulator`; on any ot
 hands out keys.
 """
 
-import ipaddress
 import ssl
 from collections.abc import Sequence
 from email.utils import formatdate
@@ -16,7 +15,7 @@ from aiohttp import web
 from market_maker.domain import NS_PER_S
 from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.server_calls import Desk, cut_off, envelope
-from market_maker.emulator.server_control import ControlCalls
+from market_maker.emulator.server_control import ControlCalls, is_loopback
 from market_maker.emulator.server_orders import OrderCalls
 from market_maker.emulator.server_private import PrivateCalls
 from market_maker.emulator.server_public import PublicCalls
@@ -106,13 +105,3 @@ class EmulatorServer:
         """Date a reply by the exchange's clock, not the machine's."""
         instant_s = self._driver.clock.now_ns() / NS_PER_S + self._rules.clock_skew_s
         response.headers["Date"] = formatdate(instant_s, usegmt=True)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -16,8 +16,8 @@ _WATCH_S: Final = 1.0
 class Connection:
     """Sends what a queue brings until it brings None; then, or once the reader is lost, the stream ends.
 
-    A reader is lost that leaves a ping unanswered, or lets too many frames wait. While the exchange is silent,
-    pings are neither answered nor sent; while it is unreachable, the connection is cut without a word.
+    A reader is lost that leaves a ping unanswered, or lets too many frames wait. While the exchange is
+    silent, pings are neither answered nor sent; while it is unreachable, the connection is cut.
     """
 
     def __init__(

@@ -1,8 +1,10 @@
 """Control of the emulator itself, for whoever runs it on this machine: accounts with keys, state, faults.
 
-No key is asked for, so it is there on loopback only.
+No key is asked for, so it is there on loopback only, and only for who calls it by an address of loopback: a
+web page whose own name was made to lead here is refused.
 """
 
+import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,7 +14,14 @@ from aiohttp import web
 from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.faults import FaultError, faults_of
 from market_maker.emulator.frames import text
-from market_maker.emulator.server_calls import BAD_REQUEST, refusal_response, respond
+from market_maker.emulator.server_calls import (
+    BAD_REQUEST,
+    FORBIDDEN,
+    CallRefused,
+    Handler,
+    refusal_response,
+    respond,
+)
 from market_maker.emulator.server_rules import ServedAccount
 
 CONTROL_PATH: Final = "/emulator"
@@ -34,6 +43,31 @@ def described(accounts: Iterable[ServedAccount]) -> list[dict[str, object]]:
     ]
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _from_here(handler: Handler) -> Handler:
+    async def checked(request: web.Request) -> web.StreamResponse:
+        named = _without_port(request.host)
+        # A browser that calls for a page of somebody else says so.
+        if not is_loopback(named) or "Origin" in request.headers:
+            raise CallRefused(FORBIDDEN, f"expected a call by an address of loopback, was {named}")
+        return await handler(request)
+
+    return checked
+
+
+def _without_port(host: str) -> str:
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
 class ControlCalls:
     """Answers what only the emulator can be asked."""
 
@@ -44,9 +78,9 @@ class ControlCalls:
     def routes(self) -> Iterable[web.RouteDef]:
         """Paths and what answers them."""
         return [
-            web.get(f"{CONTROL_PATH}/accounts", self._describe),
-            web.get(f"{CONTROL_PATH}/state", self._state),
-            web.post(f"{CONTROL_PATH}/faults", self._set_faults),
+            web.get(f"{CONTROL_PATH}/accounts", _from_here(self._describe)),
+            web.get(f"{CONTROL_PATH}/state", _from_here(self._state)),
+            web.post(f"{CONTROL_PATH}/faults", _from_here(self._set_faults)),
         ]
 
     async def _describe(self, _: web.Request) -> web.StreamResponse:

@@ -68,6 +68,7 @@ class PrivateCalls:
             "accountId": own.account_id,
             "accountIndex": index,
             "accountIndexForKeyGeneration": index,
+            "bridgeStarknetAddress": "0x0",
             "description": f"test account {own.account_id}",
             "l2Key": own.public_key,
             "l2Vault": str(own.vault),

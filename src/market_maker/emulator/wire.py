@@ -13,6 +13,7 @@ from market_maker.emulator.venue import Venue
 
 _ZERO = Decimal(0)
 _RATIO_DIGITS = 6
+_FIRST_TO_BE_CLOSED = 1
 
 
 class WireOrder(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -77,6 +78,8 @@ class WirePosition(msgspec.Struct, rename="camel", omit_defaults=True):
     max_position_size: str
     created_at: int
     updated_at: int
+    mid_price_unrealised_pnl: str
+    adl: int
     liquidation_price: str = ""
 
 
@@ -123,6 +126,11 @@ class WireBalance(msgspec.Struct, rename="camel"):
     updated_time: int
     exposure: str
     leverage: str
+    account_health: str
+    spot_equity: str = "0"
+    spot_equity_for_available_for_trade: str = "0"
+    withdrawable_unrealised_pnl: str = "0"
+    collateral_reserved_for_spot_orders: str = "0"
 
 
 class WirePayment(msgspec.Struct, rename="camel"):
@@ -230,6 +238,8 @@ class Wire:
             max_position_size=scale.size(position.max_lots),
             created_at=millis(position.created_ns),
             updated_at=millis(position.updated_ns),
+            mid_price_unrealised_pnl=text(unrealised(position, instrument, market.mid)),
+            adl=_FIRST_TO_BE_CLOSED,
             liquidation_price="" if liquidation is None else text(round(liquidation, 8)),
         )
 
@@ -289,6 +299,7 @@ class Wire:
             updated_time=millis(now_ns),
             exposure=text(exposure),
             leverage=text(_ratio(exposure, equity)),
+            account_health=text(max(_ZERO, 1 - _ratio(maintenance, equity))),
         )
 
     def payment(self, account_id: int, payment: FundingPayment) -> WirePayment:
