@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 
@@ -107,7 +106,7 @@ class FakeGateway:
         order = self.orders[external_id]
         filled = order.filled_lots + lots
         state = OrderState.FILLED if filled == order.size_lots else order.state
-        self.orders[external_id] = replace(order, filled_lots=filled, state=state)
+        self.orders[external_id] = order._replace(filled_lots=filled, state=state)
         self._ids += 1
         report = FillReport(
             Fill(
@@ -127,7 +126,7 @@ class FakeGateway:
         self, external_id: str, state: OrderState, reason: str = "", *, tell: bool = True
     ) -> OrderReport:
         """End an order."""
-        self.orders[external_id] = replace(self.orders[external_id], state=state, reason=reason)
+        self.orders[external_id] = self.orders[external_id]._replace(state=state, reason=reason)
         if tell:
             self._tell(self.orders[external_id])
         return self.orders[external_id]

@@ -1,7 +1,6 @@
 """Reservation, and events in any order."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from fakes import pump
@@ -136,7 +135,7 @@ async def test_reports_that_are_not_about_us_change_nothing(w):
 @virtual
 async def test_a_state_that_the_exchange_has_no_right_to_is_ignored(w):
     external_id = await w.quote()
-    w.orders.on_order_report(replace(w.gateway.orders[external_id], state=S.UNKNOWN, filled_lots=2))
+    w.orders.on_order_report(w.gateway.orders[external_id]._replace(state=S.UNKNOWN, filled_lots=2))
     assert w.state() == S.LIVE
     assert w.orders.slot_order(BID).remaining_lots == 8
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from market_maker.domain import BestQuote, BookUpdate, Fill, NewOrder, OrderState, Side, Trade
 from market_maker.instrument import Instrument, MarketStatus
@@ -59,8 +59,7 @@ class Accepted:
     external_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class OrderReport:
+class OrderReport(NamedTuple):
     """State of one of the account's orders, from the account stream or a look-up."""
 
     market: str

@@ -259,7 +259,7 @@ class TradeJournal:
     def order_report(self, report: OrderReport) -> None:
         """State of an order, as the exchange tells it."""
         names = {"side": report.side.name, "state": report.state.name}
-        self._write("order", {**dataclasses.asdict(report), **names})
+        self._write("order", {**report._asdict(), **names})
 
     def fill(self, report: FillReport, mid2_ticks: int) -> None:
         """A match of one of our orders, and twice the mid before it."""

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from market_maker.clock import Clock
-from market_maker.domain import NS_PER_S
+from market_maker.domain import NS_PER_S, OrderState
 from market_maker.gateway import CredentialsRefused, Gateway, OrderReport, VenueError
 from market_maker.instrument import Instrument
 
@@ -18,10 +18,14 @@ Wanted = Callable[[OrderReport], bool]
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What became of the orders that were found open; `remaining` are open still."""
+    """What became of the orders that were found open; `remaining` are open still.
+
+    `came_late` counts those that came while others were cancelled: somebody is quoting on the account.
+    """
 
     gone: tuple[OrderReport, ...]
     remaining: tuple[OrderReport, ...]
+    came_late: int = 0
 
 
 async def clear_orders(
@@ -43,6 +47,7 @@ async def clear_orders(
     """
     deadline_ns = clock.now_ns() + round(patience_s * NS_PER_S)
     seen: dict[int, OrderReport] = {}
+    first: int | None = None
     while True:
         is_late = clock.now_ns() >= deadline_ns
         try:
@@ -55,6 +60,7 @@ async def clear_orders(
             await asyncio.sleep(_ROUND_S)
             continue
         seen |= {report.order_id: report for report in found}
+        first = len(seen) if first is None else first
         if not found or is_late:
             break
         await _cancel(gateway, found, whole_markets=whole_markets)
@@ -62,7 +68,7 @@ async def clear_orders(
         await asyncio.sleep(_ROUND_S)
     remaining = {report.order_id for report in found}
     gone = [report for order_id, report in seen.items() if order_id not in remaining]
-    return Cleared(tuple(await _as_they_ended(gateway, gone)), tuple(found))
+    return Cleared(tuple(await _as_they_ended(gateway, gone)), tuple(found), len(seen) - first)
 
 
 async def _cancel(gateway: Gateway, found: Sequence[OrderReport], *, whole_markets: bool) -> None:
@@ -80,7 +86,7 @@ async def _cancel(gateway: Gateway, found: Sequence[OrderReport], *, whole_marke
 
 
 async def _as_they_ended(gateway: Gateway, gone: Sequence[OrderReport]) -> list[OrderReport]:
-    """Orders with their last state, where the exchange still knows it: some may have filled meanwhile."""
+    """Orders with their last state, where the exchange says it: some may have filled meanwhile."""
     ended = []
     for report in gone[:_LOOKED_UP]:
         try:
@@ -90,9 +96,16 @@ async def _as_they_ended(gateway: Gateway, gone: Sequence[OrderReport]) -> list[
         except VenueError:
             last = None
         ended.append(
-            report if last is None else replace(report, state=last.state, filled_lots=last.filled_lots)
+            _of_unknown_end(report)
+            if last is None
+            else report._replace(state=last.state, filled_lots=last.filled_lots)
         )
-    return [*ended, *gone[_LOOKED_UP:]]
+    return [*ended, *map(_of_unknown_end, gone[_LOOKED_UP:])]
+
+
+def _of_unknown_end(report: OrderReport) -> OrderReport:
+    """Say of an order that is open no more only this: it was cancelled or filled, and nobody told which."""
+    return report._replace(state=OrderState.UNKNOWN)
 
 
 def order_line(report: OrderReport, instruments: Mapping[str, Instrument]) -> dict[str, object]:
