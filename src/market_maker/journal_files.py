@@ -63,18 +63,21 @@ class _Parts:
         self._clock = clock
         self._header = header
         self._part = 0
+        self._written = 0
+        self._is_begun = False
+        self._day = 0
         self._file, self.path = self._opened()
 
     def append(self, data: bytes) -> None:
         """Append, in a new file where the old one is full or of yesterday."""
-        if self._written and (
-            self._written + len(data) > self._max_bytes or self._clock.now_ns() // _NS_PER_DAY != self._day
-        ):
+        is_full = self._written + len(data) > self._max_bytes
+        if self._is_begun and (is_full or self._clock.now_ns() // _NS_PER_DAY != self._day):
             self.close()
             self._part += 1
             self._file, self.path = self._opened()
         self._file.write(data)
         self._written += len(data)
+        self._is_begun = True
 
     def hand_over(self) -> None:
         """Give what was written to the system: it outlives this process, if not the machine."""
@@ -94,8 +97,8 @@ class _Parts:
     def _opened(self) -> tuple[BufferedWriter, Path]:
         path = part_path(self._stem, self._part, self._suffix)
         file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
-        file.write(self._header())
-        self._written = 0
+        self._written = file.write(self._header())
+        self._is_begun = False
         self._day = self._clock.now_ns() // _NS_PER_DAY
         return file, path
 

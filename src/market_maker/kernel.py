@@ -29,8 +29,9 @@ _KEPT_CACHES = 4
 _PACKAGE = Path(__file__).parent
 
 
+@cache
 def sources_hash() -> str:
-    """Hash of all sources of the package, of which every result is a function."""
+    """Hash of all sources of the package as they were first asked for: every result is a function of them."""
     digest = hashlib.sha256()
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(_PACKAGE).as_posix().encode())
@@ -68,6 +69,16 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     garbage in silence. It uses `math.*`, never `np.*`, and never builds an enum from a number.
     """
     compiled: Callable[P, R] = numba.njit(cache=True)(function)
+    return compiled
+
+
+def inner_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a pure function that only kernels call.
+
+    It has no way in from compiled code to Python and no cache of its own: for functions of many arrays those
+    two are most of the time that compiling takes.
+    """
+    compiled: Callable[P, R] = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     return compiled
 
 
@@ -138,4 +149,4 @@ def _plain(item: Any) -> Any:  # noqa: ANN401
     return item
 
 
-__all__ = ["Row", "kernel", "new_row", "plain", "row_dtype", "sources_hash", "write_row"]
+__all__ = ["Row", "inner_kernel", "kernel", "new_row", "plain", "row_dtype", "sources_hash", "write_row"]

@@ -223,6 +223,7 @@ class ReplayedMarket:
             "account": self._account,
             "slot": slot.row,
             "state": self._state,
+            "settings": self._params,
             "worked_out": self._decision,
         }
         inputs = {name: _short(plain(row[0])) for name, row in rows.items()}
