@@ -248,6 +248,23 @@ def test_liquidation_closes_the_position_by_force(position):
     assert last.external_id.startswith("liquidation-")
 
 
+def test_an_order_may_be_called_as_one_that_closes_by_force_will_be():
+    bench = margined(900)
+    books(bench).history_limit = 2
+    latest = bench.place(BUY, 50, 1)
+    # The ids count up: this one, then those of the liquidation.
+    clash = bench.place(BUY, 50, 1, external_id=f"liquidation-{latest.order_id + 2}")
+    bench.events(*(LevelChange(side, 89 - int(side), 5000) for side in (BUY, SELL)))
+    bench.flow.index = Decimal(89)
+    bench.wait(2)
+    assert not clash.is_open
+    assert bench.position() == 0
+    books(bench).ledger.receive(Decimal(100_000))
+    for _ in range(3):
+        bench.cancel(bench.place(BUY, 80, 1))
+    assert len(books(bench).by_id) == len(books(bench).by_external) == 2
+
+
 def test_liquidation_goes_on_with_the_next_market_when_one_is_closed():
     second = default_instrument(name="Y-USD")
     bench = Bench(deposit="1000", leverage=Decimal(10), taker_fee=Decimal(0), others=[second])

@@ -103,7 +103,7 @@ class Account:
     worst_value: dict[str, Decimal] = field(default_factory=dict)
     switch_due_ns: int = 0
     matching_due_ns: int = 0
-    _closed: deque[str] = field(default_factory=deque)
+    _closed: deque[Order] = field(default_factory=deque)
 
     def position_lots(self, market: str) -> int:
         """Signed position, lots."""
@@ -123,10 +123,13 @@ class Account:
     def retire(self, order: Order) -> None:
         """Move an order that ended to the history, which is finite."""
         del self.open[order.order_id]
-        self._closed.append(order.request.external_id)
+        self._closed.append(order)
         if len(self._closed) > self.history_limit:
-            oldest = self.by_external.pop(self._closed.popleft())
+            oldest = self._closed.popleft()
             del self.by_id[oldest.order_id]
+            # An order that closes by force may have the external id that somebody gave to another.
+            if self.by_external.get(oldest.request.external_id) is oldest:
+                del self.by_external[oldest.request.external_id]
 
     def open_in(self, market: str) -> list[Order]:
         """Open orders of a market, oldest first."""
