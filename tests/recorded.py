@@ -1,5 +1,6 @@
 """A desk that is recorded: books, trades, rejections and decisions of a made market, without a session."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from fakes import START_NS, ManualClock, snapshot
 
-from market_maker.decision_record import DecisionTape
+from market_maker.decision_record import DecisionTape, InputsFile, pack_block
+from market_maker.decision_replay import find_inputs
 from market_maker.domain import NS_PER_S, Action, Decision, Side, Trade
 from market_maker.gateway import Candle, Fees
 from market_maker.instrument import Instrument
@@ -102,3 +104,34 @@ class Recording:
         self._inputs.close()
         self._files.close()
         return self._files.path
+
+
+def plant(journal: Path, find: Callable[[bytes], int], change: int) -> None:
+    """Change one byte, where `find` says, of what was recorded: as if the session had computed otherwise."""
+    [path] = find_inputs(journal)
+    title, _, _ = path.read_bytes().partition(b"\n")
+    blocks = list(InputsFile(path).blocks())
+    data = title + b"\n"
+    done = False
+    for number, records in blocks:
+        at = -1 if done else find(records)
+        changed = bytearray(records)
+        if at >= 0:
+            changed[at] ^= change
+            done = True
+        data += pack_block(number.to_bytes(4, "little") + changed)
+    assert done
+    path.write_bytes(data)
+
+
+def plant_decision(journal: Path, desk: RecordedDesk) -> int:
+    """Let the record say that the first quote had another price; the price that it had."""
+    action, reason, price_ticks, *_ = next(it for it in desk.decisions if it.price_ticks)
+    decided = struct.pack("<qqq", action, reason, price_ticks)
+
+    def price_of(records: bytes) -> int:
+        at = records.find(decided)
+        return at + 16 if at >= 0 else at
+
+    plant(journal, price_of, 1)
+    return price_ticks

@@ -3,18 +3,17 @@
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
-from recorded import RecordedDesk, Recording, X
+from recorded import RecordedDesk, Recording, X, plant, plant_decision
 
 from market_maker.cli.inside import run_inside
 from market_maker.cli.play import Play
 from market_maker.config import ConfigError, load_config
-from market_maker.decision_record import InputsFile, InputsUnreadable, pack_block
+from market_maker.decision_record import InputsUnreadable
 from market_maker.decision_replay import Replay, find_inputs, settings_change
 from market_maker.emulator.scenarios import scenario_names
 from market_maker.trade_journal import read_journal
@@ -144,34 +143,9 @@ def test_post_only_settings_and_signals_are_lived_through_anew(tmp_path):
     assert replayed(journal, "vol_regime_enabled=no").differences > 0
 
 
-def planted(journal, find, change):
-    """Change one byte of what was recorded, as if the session had computed otherwise."""
-    [path] = find_inputs(journal)
-    title, _, _ = path.read_bytes().partition(b"\n")
-    blocks = list(InputsFile(path).blocks())
-    data = title + b"\n"
-    done = False
-    for number, records in blocks:
-        at = -1 if done else find(records)
-        changed = bytearray(records)
-        if at >= 0:
-            changed[at] ^= change
-            done = True
-        data += pack_block(number.to_bytes(4, "little") + changed)
-    assert done
-    path.write_bytes(data)
-
-
 def test_a_decision_that_was_another_is_a_difference(tmp_path):
     journal, [desk] = walked(tmp_path)
-    action, reason, price, *_ = next(d for d in desk.decisions if d.price_ticks)
-    decided = struct.pack("<qqq", action, reason, price)
-
-    def place(records):
-        at = records.find(decided)
-        return at + 16 if at >= 0 else at
-
-    planted(journal, place, 1)
+    price = plant_decision(journal, desk)
     result = replayed(journal)
     assert 0 < result.markets[X].differences < 40
     difference = result.first[0]
@@ -183,7 +157,7 @@ def test_a_decision_that_was_another_is_a_difference(tmp_path):
 def test_a_state_that_was_another_is_told_by_its_fields_once(tmp_path):
     journal, [desk] = walked(tmp_path)
     second = (desk.now_ns // 10**9).to_bytes(8, "little")
-    planted(journal, lambda records: records.rfind(second), 2)
+    plant(journal, lambda records: records.rfind(second), 2)
     result = replayed(journal)
     assert result.markets[X].state_differences == 1
     [difference] = result.first
