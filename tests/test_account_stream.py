@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from fakes import START_NS, FakeGateway
@@ -62,6 +63,36 @@ def test_each_kind_of_event_goes_to_its_listener_in_order():
     assert told == [("order", "mm-0-a"), ("fill", "mm-0-a"), ("changed",), ("changed",), ("lost", "a gap")]
     assert account.position("X-USD") == events[2]
     assert account.balance == gateway.money
+
+
+def test_many_reports_at_once_hold_up_nobody_else():
+    """A mass cancel is told in as many reports as there were orders."""
+    gateway = FakeGateway()
+    reports = [gateway.rest(f"mm-0-{n}", "X-USD", Side.BUY, 100 - n, 5) for n in range(40)]
+    turns: list[int] = []
+
+    async def main():
+        listener = Listener()
+        account = AccountStream(gateway, listener)
+
+        async def somebody_else():
+            while True:
+                turns.append(len(listener.told))
+                await asyncio.sleep(0)
+
+        tasks = [asyncio.ensure_future(account.run()), asyncio.ensure_future(somebody_else())]
+        await asyncio.sleep(0)
+        for report in reports:
+            gateway.send_account(report)
+        for _ in range(2 * len(reports)):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return [told[1] for told in listener.told]
+
+    assert asyncio.run(main()) == [report.external_id for report in reports]
+    assert max(later - before for before, later in pairwise(turns)) <= 4
 
 
 def test_nothing_is_known_before_anything_was_heard():

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+from threading import Event, Thread
 
 import pytest
 from served import served
@@ -117,6 +118,32 @@ def test_cancel_all_cancels_everything_and_says_what(mm, emulator):
     assert told["remaining"] == []
     assert told["nothing_open"] is True
     assert told["network"] == "emulator"
+
+
+def test_cancel_all_beside_a_bot_that_goes_on_quoting_says_so(mm, emulator):
+    trader = Trader(emulator, 1)
+    trader.order(Side.BUY, 50, 1_000)
+    quoting = Event()
+
+    def quote():
+        while not quoting.is_set():
+            if not trader.open_ids():
+                trader.order(Side.BUY, 50, 1_000)
+
+    bot = Thread(target=quote)
+    bot.start()
+    try:
+        code, out, err = mm("cancel-all", "--json", account=1)
+    finally:
+        quoting.set()
+        bot.join()
+    told = json.loads(out)
+    assert code == ExitCode.FAILED
+    assert told["came_meanwhile"] > 0
+    assert told["nothing_open"] is False
+    assert "LIVE" not in {line["state"] for line in told["cancelled"]}
+    assert "somebody quotes here; stop that first" in err
+    assert mm("cancel-all", account=1)[0] == ExitCode.OK
 
 
 def test_cancel_all_of_one_market_or_of_ours_leaves_the_others(mm, emulator):

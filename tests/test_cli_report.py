@@ -60,6 +60,7 @@ def test_what_nobody_could_verify_is_not_told_as_if_it_were(capsys, ended):
     assert "Open orders at the exchange: NOT VERIFIED (no answer within 5 s)." in text
     assert "the exchange's NOT VERIFIED" in text
     assert "May still be open: mm-0-a" in text
+    assert "The dead man's switch cancels them within 60 s; mm cancel-all cancels and verifies." in text
     assert (account["equal"], account["open_orders"], account["exchange_equity_usd"]) == (None, None, None)
     assert account["not_verified"] == "no answer within 5 s"
 

@@ -1,5 +1,6 @@
 """Start and restart: what an earlier run left, what others left, and the switch before the first order."""
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
@@ -14,7 +15,13 @@ from market_maker.emulator.scenarios import instruments
 from market_maker.gateway import OrderRefused, OutcomeUnknown, RateLimited
 from market_maker.instrument import MarketStatus
 from market_maker.public_markets import MarketChoiceError
-from market_maker.startup import AccountEmpty, ClockSkewed, ForeignOrdersFound, LeverageNotSet
+from market_maker.startup import (
+    AccountEmpty,
+    AnotherBotQuotes,
+    ClockSkewed,
+    ForeignOrdersFound,
+    LeverageNotSet,
+)
 
 CHANGES = ("place", "cancel", "mass_cancel", "set_leverage", "arm_dead_mans_switch")
 
@@ -46,6 +53,31 @@ def test_orders_of_an_earlier_run_are_cancelled_before_the_first_of_ours():
         "mm-0-aaaa",
         "mm-0-bbbb",
     }
+
+
+def test_another_bot_under_the_same_prefix_is_told_from_leftovers():
+    """Two bots with the same settings on one account would cancel each other's orders for ever."""
+
+    async def main():
+        inside = Inside()
+
+        async def another_bot():
+            while True:
+                if not inside.account.open:
+                    await leave_behind(inside, (f"mm-0-{round(1e6 * inside.now_s)}",))
+                await asyncio.sleep(0.02)
+
+        other = asyncio.ensure_future(another_bot())
+        await inside.until(0.7)
+        run = await inside.session(5.0, "cancel_all_timeout_s=2")
+        other.cancel()
+        return run
+
+    run = in_virtual_time(main)
+    assert isinstance(run.error, AnotherBotQuotes)
+    assert "another bot seems to quote on this account" in str(run.error)
+    assert run.gateway.made("place") == []
+    assert run.tasks_left == 0
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ last heard, for those who ask between events; REST look-ups refresh the same two
 """
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from market_maker.gateway import (
     BalanceReport,
@@ -16,6 +16,9 @@ from market_maker.gateway import (
     PositionReport,
     StreamLost,
 )
+
+# A mass cancel is told in a burst: a few reports in a step of the loop, then others have their turn.
+_TOGETHER: Final = 3
 
 
 class AccountListener(Protocol):
@@ -67,7 +70,11 @@ class AccountStream:
 
     async def run(self) -> None:
         """Hear the account until cancelled."""
+        heard = 0
         async for event in self._gateway.account_events():
+            heard += 1
+            if heard % _TOGETHER == 0:
+                await asyncio.sleep(0)
             self.is_lost = isinstance(event, StreamLost)
             match event:
                 case OrderReport():

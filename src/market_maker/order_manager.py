@@ -35,11 +35,12 @@ class RecoverPolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Orders found at start: taken over, of ours and still open, and not of ours."""
+    """Orders found at start: taken over, of ours and still open, not of ours; ids of all of ours."""
 
     adopted: tuple[TrackedOrder, ...]
     remaining: tuple[TrackedOrder, ...]
     foreign: tuple[OrderReport, ...]
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ class OrderManager(OrderRequests):
                 self.on_order_report(report)
         strays = {order.order.market for order in self._strays()}
         remaining = await self._clear(self._strays, strays) if strays else []
-        return Recovered(tuple(adopted), tuple(remaining), self._foreign)
+        found = tuple(report.external_id for report in reports if self.owns(report.external_id))
+        return Recovered(tuple(adopted), tuple(remaining), self._foreign, found)
 
     def on_stream_resumed(self) -> None:
         """Let the next reconcile look up whatever is pending: what became of it may have been missed."""

@@ -60,6 +60,10 @@ class ForeignOrdersFound(StartRefused):
     """The account has open orders that are not ours."""
 
 
+class AnotherBotQuotes(StartRefused):
+    """Orders under our prefix do not go, or come anew: another bot places them."""
+
+
 async def check_in(surroundings: Surroundings, *, closing: bool = False) -> dict[str, Decimal]:
     """Check what must hold before anything is sent, and set the leverage that is wanted.
 
@@ -193,11 +197,25 @@ async def set_leverage(
     return changed
 
 
+def _check_alone(config: Config, found: Sequence[str]) -> None:
+    if not found:
+        return
+    prefix = config.of(OrderSettings).order_id_prefix
+    msg = (
+        f"expected no open order under our prefix ({prefix}) once those of an earlier run were cancelled,"
+        f" found {len(found)}, such as {found[0]}: another bot seems to quote on this"
+        " account; stop it, or give this one a sub-account of its own"
+    )
+    raise AnotherBotQuotes(msg)
+
+
 async def recover_orders(session: Session, orders: OrderManager) -> None:
     """Cancel what an earlier run of ours left open, and look for orders of others.
 
     Raises
     ------
+    AnotherBotQuotes
+        If orders of ours remain, however often they are cancelled.
     ForeignOrdersFound
         If there are any, and the settings do not let them stay.
     VenueError
@@ -205,6 +223,8 @@ async def recover_orders(session: Session, orders: OrderManager) -> None:
     """
     recovered = await orders.recover(RecoverPolicy.CANCEL, session.desks)
     session.journal.note("recovered", {"remaining": len(recovered.remaining)})
+    # Those of an earlier run went, and were seen to be gone, before positions were read.
+    _check_alone(session.config, recovered.found)
     check_foreign(session.config, recovered.foreign)
 
 

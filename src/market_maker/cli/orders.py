@@ -57,17 +57,23 @@ def cancel_all(
 ) -> None:
     """Cancel every order of the account, and verify with the exchange that nothing is open.
 
-    Exits with 0 only if nothing is open any more, with 1 if something is.
+    Exits with 0 only if nothing is open any more, with 1 if something is or if new orders came meanwhile.
     """
     loaded = load_settings(config, settings, profile, env_file)
-    lines = asyncio.run(_cancel_all(loaded, market or (), account, ours=ours))
-    is_clear = not lines["remaining"]
+    lines, came_late = asyncio.run(_cancel_all(loaded, market or (), account, ours=ours))
+    is_clear = not (lines["remaining"] or came_late)
     if as_json:
-        print(json.dumps({**_where(loaded), **lines, "nothing_open": is_clear}, indent=2))
+        print(
+            json.dumps(
+                {**_where(loaded), **lines, "came_meanwhile": came_late, "nothing_open": is_clear}, indent=2
+            )
+        )
     else:
         _show_orders("Cancelled", lines["cancelled"])
         _show_orders("Still open", lines["remaining"])
         note("nothing is open" if is_clear else f"{len(lines['remaining'])} orders are still open")
+    if came_late:
+        note(f"{came_late} orders came meanwhile: somebody quotes here; stop that first (Ctrl-C), then again")
     raise typer.Exit(ExitCode.OK if is_clear else ExitCode.FAILED)
 
 
@@ -136,7 +142,7 @@ def _show_orders(title: str, lines: Sequence[Line]) -> None:
 
 async def _cancel_all(
     config: "Config", markets: Sequence[str], account: int | None, *, ours: bool
-) -> dict[str, list[Line]]:
+) -> tuple[dict[str, list[Line]], int]:
     from market_maker.cli.clearing import clear_orders, order_line
     from market_maker.cli.connection import connect
     from market_maker.clock import SystemClock
@@ -155,10 +161,11 @@ async def _cancel_all(
         cleared = await clear_orders(gateway, clock, is_wanted, whole_markets=not ours)
     finally:
         await gateway.close()
-    return {
+    lines = {
         "cancelled": [order_line(order, instruments) for order in cleared.gone],
         "remaining": [order_line(order, instruments) for order in cleared.remaining],
     }
+    return lines, cleared.came_late
 
 
 async def _flatten(

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from market_maker.cli.app import ExitCode
 from market_maker.cli.host import Played
-from market_maker.config_sections import SessionSettings
+from market_maker.config_sections import DeadMansSwitchSettings, SessionSettings
 from market_maker.session import Session
 from market_maker.strategy import MarketMakerStrategy
 from market_maker.summary import money, summary_table, to_json
@@ -76,6 +76,7 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
     lines.append(f"Position left: {left or 'none'} (stop_action {account['stop_action']}).")
     if played.outcome.remaining:
         lines.append(f"May still be open: {', '.join(played.outcome.remaining)}")
+        lines.append(_what_to_do(strategy.session))
     if played.unknown:
         words = ", ".join(f"{word} {count}" for word, count in sorted(played.unknown.items()))
         lines.append(f"Not as documented, or left out: {words}")
@@ -83,6 +84,14 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
     if played.journal_failed is not None:
         lines.append(f"The journal is NOT WHOLE: {played.journal_failed}")
     return Text("\n".join(lines), style="" if _is_sound(played, strategy) else "bold red")
+
+
+def _what_to_do(session: Session) -> str:
+    switch = session.config.of(DeadMansSwitchSettings)
+    falls = f"The dead man's switch cancels them within {switch.dead_man_countdown_s:g} s"
+    return (
+        f"{falls if switch.dead_man_enabled else 'Nothing cancels them'}; mm cancel-all cancels and verifies."
+    )
 
 
 def _open_orders(played: Played) -> str:
