@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+import typer.main
+from rich.text import Text
 
 from market_maker.cli import main
 from market_maker.cli.app import ExitCode, app
@@ -123,6 +125,14 @@ def test_markets_lists_what_the_exchange_inside_offers(mm):
     assert all(name in out for name in market_names())
     _, out, _ = mm("markets", "--inside", "--json")
     assert [market["name"] for market in json.loads(out)["markets"]] == market_names()
+
+
+def test_no_word_of_a_help_text_is_taken_for_markup():
+    """`[all]` would be a style of that name, and vanish."""
+    for verb, command in typer.main.get_command(app).commands.items():
+        for option in command.params:
+            text = option.help or ""
+            assert Text.from_markup(text).plain == text, (verb, option.name)
 
 
 def test_version_and_help(mm):

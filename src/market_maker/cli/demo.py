@@ -68,7 +68,9 @@ def demo(
     ] = 0.0,
     market: Annotated[
         list[str] | None,
-        typer.Option("--market", "-m", help="Market to quote; may be repeated. [as set, else BTC, ETH, WIF]"),
+        typer.Option(
+            "--market", "-m", help="Market to quote; may be repeated. (default: as set, else BTC, ETH, WIF)"
+        ),
     ] = None,
     speed: Annotated[
         str,

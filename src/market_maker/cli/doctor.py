@@ -68,7 +68,8 @@ def _table(examination: "Examination") -> Table:
     table = Table()
     table.add_column("check", no_wrap=True)
     table.add_column("")
-    table.add_column("found", ratio=1)
+    # What does not fit is for the next line: a host that is cut off says nothing.
+    table.add_column("found", ratio=1, overflow="fold")
     table.add_column("what to do")
     for it in examination.findings:
         style = _STYLES[it.verdict.value]
@@ -105,10 +106,12 @@ async def _public(examination: "Examination") -> bool:
         try:
             await gateway.listings(session.markets[:1])
         except Unreachable as error:
-            examination.note("network", Verdict.FAIL, str(error), "check the network, or the address")
+            examination.note("network", Verdict.FAIL, str(error))
             return False
         except VenueError as error:
-            examination.note("network", Verdict.FAIL, f"{where}: {error}")
+            found = str(error)
+            named = found if endpoint.host in found else f"{where}: {found}"
+            examination.note("network", Verdict.FAIL, named, "is this the exchange's address?")
             return False
         is_real = session.network is Network.MAINNET
         advice = "this is real money" if is_real else ""

@@ -44,7 +44,8 @@ def emulator(
         float, typer.Option(min=0.0, max=LONGEST_S, help="Where in the recording to begin, s.")
     ] = 0.0,
     market: Annotated[
-        list[str] | None, typer.Option("--market", "-m", help="Market to offer; may be repeated. [all]")
+        list[str] | None,
+        typer.Option("--market", "-m", help="Market to offer; may be repeated. (default: all)"),
     ] = None,
     funding_every: Annotated[
         float,
@@ -52,7 +53,9 @@ def emulator(
     ] = 3600.0,
     latency_ms: Annotated[
         float | None,
-        typer.Option(min=0.0, max=60_000.0, help="Time of each way, to the exchange and back. [as at home]"),
+        typer.Option(
+            min=0.0, max=60_000.0, help="Time of each way, to the exchange and back. (default: as at home)"
+        ),
     ] = None,
     requests_per_minute: Annotated[
         int, typer.Option(min=1, help="Requests that an account may send in a minute.")

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 Line = dict[str, object]
 MarketOption = Annotated[
     list[str] | None,
-    typer.Option("--market", "-m", metavar="MARKET", help="Only this market; may be repeated. [all]"),
+    typer.Option(
+        "--market", "-m", metavar="MARKET", help="Only this market; may be repeated. (default: all)"
+    ),
 ]
 AccountOption = Annotated[
     int | None,
-    typer.Option(min=0, help="Account of an emulator to take. [that of the keys, else account 0]"),
+    typer.Option(min=0, help="Account of an emulator to take. (default: that of the keys, else account 0)"),
 ]
 
 

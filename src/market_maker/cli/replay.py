@@ -37,7 +37,7 @@ def replay(
     *,
     market: Annotated[
         list[str] | None,
-        typer.Option("--market", "-m", help="Only this market; may be repeated. [all]"),
+        typer.Option("--market", "-m", help="Only this market; may be repeated (default: all)."),
     ] = None,
     until_first: Annotated[
         bool, typer.Option("--until-first-difference", help="End at the first difference.")

@@ -34,7 +34,9 @@ def run(
     ] = None,
     account: Annotated[
         int | None,
-        typer.Option(min=0, help="Account of an emulator to take. [that of the keys, else account 0]"),
+        typer.Option(
+            min=0, help="Account of an emulator to take. (default: that of the keys, else account 0)"
+        ),
     ] = None,
     confirm: Annotated[
         str | None,

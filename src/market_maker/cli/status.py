@@ -23,7 +23,8 @@ from market_maker.cli.app import (
 def status(
     *,
     folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Journal folder. [the settings' journal_dir]")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Journal folder. (default: the settings' journal_dir)"),
     ] = None,
     profile: ProfileOption = None,
     config: ConfigOption = None,
