@@ -41,6 +41,15 @@ def test_decision_path_measures_every_stage_on_every_schedule():
 
 
 @pytest.mark.slow
+def test_inputs_are_recorded_and_replayed():
+    result = benchmark("inputs").main(books=200, seconds=5.0)
+    in_json(result, ["recording", "replaying"])
+    assert result["replaying"]["differences"] == 0
+    assert result["replaying"]["decisions"] > 100
+    assert 0 < result["recording"]["bytes_packed"] < result["recording"]["bytes_raw"]
+
+
+@pytest.mark.slow
 def test_speed_counts_market_time_per_core():
     result = benchmark("speed").main(seconds=2.0, rounds=1)
     in_json(result, ["rounds", "times_real_time", "times_real_time_per_core"])

@@ -1,12 +1,20 @@
 """`mm replay`: what it prints and how it ends."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 from recorded import RecordedDesk, Recording, X, plant_decision
+from served import served
 
 from market_maker.cli.app import ExitCode, main
 from market_maker.decision_replay import find_inputs
+
+PATIENCE_S = 180.0
 
 
 @pytest.fixture
@@ -106,3 +114,44 @@ def test_a_journal_without_inputs_or_with_damaged_ones_is_unreadable(journal, ca
     code, _, err = replay(capsys, journal)
     assert code == ExitCode.DATA
     assert "journal_inputs_enabled" in err
+
+
+def bot(folder, url, *words):
+    """`mm run` on an emulator, in a process of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MM_")}
+    settings = ("network=emulator", f"emulator_url={url}", "markets=BTC-USD", f"journal_dir={folder}")
+    options = [word for setting in settings for word in ("-s", setting)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "market_maker", "run", *options, "--account", "0", *words],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, env=clean,
+    )  # fmt: skip
+
+
+def recorded_bytes(folder):
+    return sum(path.stat().st_size for path in folder.glob("*.inputs"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_session_over_sockets_replays_however_it_ended(tmp_path, capsys, killed):
+    with (
+        served() as emulator,
+        bot(tmp_path, emulator.url, *([] if killed else ["--seconds", "8"])) as process,
+    ):
+        try:
+            if killed:
+                # The header alone is 7 kB; some seconds of quoting are as much again.
+                while recorded_bytes(tmp_path) < 14_000 and process.poll() is None:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(0.2)
+                process.send_signal(signal.SIGKILL)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == (-signal.SIGKILL if killed else ExitCode.OK), (out, err)
+    [journal] = tmp_path.glob("*.jsonl")
+    code, out, _ = replay(capsys, journal, "--json")
+    found = json.loads(out)
+    assert (code, found["equal"]) == (ExitCode.OK, True)
+    assert found["markets"]["BTC-USD"]["decisions"] > 50
+    assert found["missing_blocks"] == 0

@@ -41,18 +41,20 @@ def test_the_same_calls_are_the_same_bytes(tmp_path):
     assert first == second
 
 
-def test_a_record_goes_out_after_a_second_or_when_the_block_is_full():
+def test_records_go_out_after_a_second_or_when_there_are_many():
     blocks = []
     tape = DecisionTape(lambda block: blocks.append(block) or True)
     tape.add(b"x", 5)
+    assert blocks == [b"\0\0\0\0x"]
     tape.add(b"y", 999_999_999)
-    assert blocks == []
+    assert len(blocks) == 1
     tape.add(b"z", 1_000_000_005)
-    assert blocks == [b"\0\0\0\0xyz"]
-    tape.add(b"w" * 70_000, 1_000_000_006)
-    assert len(blocks) == 2
+    assert blocks[1:] == [b"\1\0\0\0yz"]
+    for _ in range(1024):
+        tape.add(b"w", 1_000_000_006)
+    assert blocks[2:] == [b"\2\0\0\0" + b"w" * 1024]
     tape.flush()
-    assert len(blocks) == 2
+    assert len(blocks) == 3
 
 
 def test_files_are_cut_by_size_and_each_begins_with_the_header(tmp_path):

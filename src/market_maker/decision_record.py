@@ -34,7 +34,7 @@ _TITLE: Final = b"mm-inputs 1 "
 _MARK: Final = b"MMB1"
 _BLOCK: Final = struct.Struct("<4sIIII")
 _NUMBER: Final = struct.Struct("<I")
-_FULL_BYTES: Final = 65_536
+_FULL: Final = 1024
 _LONGEST_NS: Final = NS_PER_S
 _KEYFRAME_EVERY_NS: Final = 300 * NS_PER_S
 # Fastest: the sink shares the processor with the event loop, and rows that repeat shrink all the same.
@@ -106,8 +106,8 @@ class DecisionTape:
         self._offer = offer
         self._markets: list[MarketTape] = []
         self._parts: list[bytes] = []
-        self._size = 0
-        self._since_ns = 0
+        self._now_ns = 0
+        self._flush_ns = 0
         self._number = 0
 
     def market(self, name: str, rows: MarketRows) -> "MarketTape":
@@ -119,11 +119,11 @@ class DecisionTape:
 
     def add(self, record: bytes, now_ns: int) -> None:
         """Append a record; what is gathered for a second, or fills a block, goes out."""
-        if not self._parts:
-            self._since_ns = now_ns
-        self._parts.append(record)
-        self._size += len(record)
-        if self._size >= _FULL_BYTES or now_ns - self._since_ns >= _LONGEST_NS:
+        parts = self._parts
+        parts.append(record)
+        if now_ns >= self._flush_ns or len(parts) >= _FULL:
+            self._now_ns = now_ns
+            self._flush_ns = now_ns + _LONGEST_NS
             self.flush()
 
     def flush(self) -> None:
@@ -133,14 +133,13 @@ class DecisionTape:
         block = _NUMBER.pack(self._number) + b"".join(self._parts)
         self._number += 1
         self._parts.clear()
-        self._size = 0
         if not self._offer(block):
             self.dropped += 1
 
     def close(self) -> None:
         """End with the rows of every market, so that a reader can compare them."""
         for market in self._markets:
-            market.write_rows(self._since_ns)
+            market.write_rows(self._now_ns)
         self.flush()
 
 
@@ -149,7 +148,7 @@ class _SlotTape:
 
     def __init__(self, index: int, row: Row) -> None:
         self.index = index
-        self.row = view_of(row)
+        self.row_bytes = view_of(row).tobytes
         self.written = b""
         self.decision = b""
 
@@ -163,9 +162,10 @@ class MarketTape:
         self._name = name.encode()
         self._params = view_of(rows.params)
         self._state = view_of(rows.state)
-        self._account = view_of(rows.account)
-        self._book = view_of(rows.book)
-        self._decision = view_of(rows.decision)[:DECISION_BYTES]
+        # Bound once: what is called on every event pays for each look-up.
+        self._account_bytes = view_of(rows.account).tobytes
+        self._book_bytes = view_of(rows.book).tobytes
+        self._decision_bytes = view_of(rows.decision)[:DECISION_BYTES].tobytes
         self._slots = {slot: _SlotTape(at, row) for at, (slot, row) in enumerate(rows.slots.items())}
         self._account_written = b""
         self._dropped = tape.dropped
@@ -175,11 +175,11 @@ class MarketTape:
         """Write all rows as they are."""
         self._dropped = self._tape.dropped
         self._rows_due_ns = now_ns + _KEYFRAME_EVERY_NS if now_ns else 0
-        self._account_written = self._account.tobytes()
+        self._account_written = self._account_bytes()
         head = KEYFRAME.pack(Kind.KEYFRAME, self._index, now_ns, len(self._name), len(self._slots))
         parts = [head, self._name, self._params.tobytes(), self._state.tobytes(), self._account_written]
         for slot in self._slots.values():
-            slot.written, slot.decision = slot.row.tobytes(), b""
+            slot.written, slot.decision = slot.row_bytes(), b""
             parts.append(slot.written)
         self._tape.add(b"".join(parts), now_ns)
 
@@ -189,7 +189,7 @@ class MarketTape:
 
     def book(self, now_ns: int) -> None:
         """Note a book, which is in the book's row."""
-        self._add(HEAD.pack(_BOOK, self._index, now_ns) + self._book.tobytes(), now_ns)
+        self._add(HEAD.pack(_BOOK, self._index, now_ns) + self._book_bytes(), now_ns)
         if now_ns >= self._rows_due_ns:
             self.write_rows(now_ns)
 
@@ -205,22 +205,22 @@ class MarketTape:
     def decided(self, slot: SlotId, now_ns: int) -> None:
         """Note what was decided about a slot, with the rows that it was decided from."""
         known, flags, changed = self._slots[slot], 0, b""
-        row = self._account.tobytes()
+        row = self._account_bytes()
         if row != self._account_written:
             self._account_written = changed = row
             flags = ACCOUNT_CHANGED
-        row = known.row.tobytes()
+        row = known.row_bytes()
         if row != known.written:
             known.written = row
             changed += row
             flags |= SLOT_CHANGED
-        row = self._decision.tobytes()
+        row = self._decision_bytes()
         if row != known.decision:
             known.decision = row
             changed += row
             flags |= DECISION_CHANGED
-        head = DECISION.pack(_DECISION, self._index, now_ns, known.index, flags)
-        self._add(head + changed, now_ns)
+        head = _pack_decision(_DECISION, self._index, now_ns, known.index, flags)
+        self._add(head + changed if flags else head, now_ns)
 
     def _add(self, record: bytes, now_ns: int) -> None:
         if self._dropped == self._tape.dropped:
@@ -233,6 +233,7 @@ class MarketTape:
 # Looked up on every event: an enum's member by its name costs as much as the record.
 _BOOK: Final = int(Kind.BOOK)
 _DECISION: Final = int(Kind.DECISION)
+_pack_decision: Final = DECISION.pack
 
 
 def pack_block(block: bytes) -> bytes:

@@ -25,7 +25,7 @@ from market_maker.journal_files import JOURNAL_SUFFIX, InputFiles, JournalSettin
 
 _SECRET_WORDS: Final = ("api_key", "apikey", "private_key", "secret", "password", "auth_token")
 _SHOWN_BYTES: Final = 80
-# 64 KiB each.
+# A second of a market each, or a thousand records.
 _QUEUED_BLOCKS: Final = 256
 # An enum's own `.name` and its construction cost microseconds a decision.
 _SIDES: Final = {int(side): side.name for side in Side}
