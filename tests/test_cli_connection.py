@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from market_maker.cli.confirmation import NotConfirmed, confirm
+from market_maker.cli.connected import Visit, run_connected
 from market_maker.cli.connection import connect, endpoint_in, keys_in
 from market_maker.clock import SystemClock
 from market_maker.config import ConfigError, load_config
@@ -98,3 +99,9 @@ def test_what_is_about_to_trade_is_shown_first(monkeypatch, capsys):
     for part in ("mainnet", "4711", "1,234.50", "BTC-USD", "ETH-USD", "321.00", "10,000", "30,000", "hold"):
         assert part in shown
     assert "drawdown no limit" in shown
+
+
+def test_another_word_is_refused_before_anybody_is_asked():
+    """There is no network here: had it connected first, that would be the error."""
+    with pytest.raises(NotConfirmed, match="was something else; nothing was sent"):
+        run_connected(config("mainnet"), Visit(1.0, None, "testnet"), show=False)

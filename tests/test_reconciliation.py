@@ -4,6 +4,7 @@ import pytest
 from inside import BTC, Inside, assert_sound, in_virtual_time
 
 from market_maker.domain import Reason, Side
+from market_maker.emulator.faults import Faults
 from market_maker.emulator.requests import TimeInForce
 
 IOC = TimeInForce.IOC
@@ -123,3 +124,19 @@ def test_a_fill_that_the_stream_lost_just_before_the_end_is_fetched():
     inside, run = play_beside(14.0, during)
     assert_sound(inside, run)
     assert len(run.records("fill")) == len(inside.account.trades) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hurried", [False, True])
+def test_a_second_wish_to_stop_spares_the_retries_where_the_exchange_is_gone(hurried):
+    async def during(inside, strategy):
+        await inside.until(4.0)
+        inside.exchange.set_faults(Faults(unreachable=1.0))
+        strategy.stop.ask("SIGINT")
+        if hurried:
+            strategy.stop.ask("SIGINT")
+
+    _, run = play_beside(30.0, during)
+    assert run.outcome.remaining
+    settling = len(run.records("not_settled"))
+    assert settling == 1 if hurried else settling > 5

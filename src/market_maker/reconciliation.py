@@ -76,8 +76,13 @@ async def _fetch_fills(session: Session, orders: OrderManager) -> None:
         orders.on_fill(report)
 
 
-async def settle_books(session: Session, orders: OrderManager, account: AccountStream) -> bool:
-    """Fetch what is missing until our equity equals the exchange's; whether it does."""
+async def settle_books(
+    session: Session, orders: OrderManager, account: AccountStream, hurried: asyncio.Event
+) -> bool:
+    """Fetch what is missing until our equity equals the exchange's; whether it does.
+
+    Where the exchange does not answer and somebody hurries, one look has to do.
+    """
     looks, deadline_ns = 0, session.clock.now_ns() + _RATE_WINDOW_NS
     while looks < _TRIES and session.clock.now_ns() < deadline_ns:
         try:
@@ -91,6 +96,8 @@ async def settle_books(session: Session, orders: OrderManager, account: AccountS
             continue
         except VenueError as error:
             session.journal.note("not_settled", {"why": str(error)})
+            if hurried.is_set():
+                return False
         else:
             balance = account.balance
             if balance is not None and equity_at_their_marks(session, account) == balance.equity:

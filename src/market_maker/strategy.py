@@ -175,7 +175,7 @@ class MarketMakerStrategy:
             if not remaining:
                 await self._upkeep.switch.disarm()
             # Last, so that nothing passes at the exchange between this look and whoever compares.
-            self.books_agree = await settle_books(session, self.orders, self.account)
+            self.books_agree = await settle_books(session, self.orders, self.account, self.stop.hurried)
             self.equity_at_end = equity_at_their_marks(session, self.account)
         finally:
             await _end(feeds)

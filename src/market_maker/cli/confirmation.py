@@ -42,6 +42,17 @@ async def confirm(config: Config, account: str, equity: Decimal, given: str | No
         typed = await asyncio.to_thread(sys.stdin.readline)
     else:
         typed = given
+    check_word(typed)
+
+
+def check_word(typed: str) -> None:
+    """Fail unless it is the word.
+
+    Raises
+    ------
+    NotConfirmed
+        If it is another, or empty.
+    """
     if typed.strip() != WORD:
         # What was typed may have been meant for another prompt.
         was = "something else" if typed.strip() else "nothing"

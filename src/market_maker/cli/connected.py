@@ -9,7 +9,7 @@ import uvloop
 
 from market_maker import market_desk
 from market_maker.cli.child import EmulatorProcess
-from market_maker.cli.confirmation import confirm
+from market_maker.cli.confirmation import check_word, confirm
 from market_maker.cli.connection import connect
 from market_maker.cli.host import Began, Played, Seat, play_session
 from market_maker.cli.loop_watch import LoopWatch
@@ -59,6 +59,8 @@ def run_connected(
     VenueError, StartRefused, OSError
         If it can not begin. What ends it later is in what is returned, beside the summary.
     """
+    if visit.confirmed is not None and config.of(SessionSettings).network is Network.MAINNET:
+        check_word(visit.confirmed)
     compile_kernels()
     # The threads of the journal and the view give way to the loop sooner than after the usual 5 ms.
     sys.setswitchinterval(_SWITCH_S)
