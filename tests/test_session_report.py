@@ -7,9 +7,16 @@ import pytest
 from inside import BTC, Inside, in_virtual_time
 
 from market_maker.domain import Side
-from market_maker.session_report import status_of, summary_of
+from market_maker.session_report import market_status, status_of, summary_of
 
 WIF = "WIF-USD"
+
+
+def status(strategy, state):
+    markets = [
+        market_status(strategy.session, strategy.orders, desk) for desk in strategy.session.desks.values()
+    ]
+    return status_of(strategy.session, state, Path("j.jsonl"), markets)
 
 
 def watched(at_s=6.0, seconds=8.0, scenario="mixed"):
@@ -21,7 +28,7 @@ def watched(at_s=6.0, seconds=8.0, scenario="mixed"):
 
         async def during(strategy):
             await inside.until(at_s)
-            seen["status"] = status_of(strategy.session, strategy.orders, "QUOTING", Path("j.jsonl"))
+            seen["status"] = status(strategy, "QUOTING")
             seen["open"] = {
                 (order.market, order.side.name, f"{order.request.price:f}")
                 for order in inside.account.open.values()
@@ -45,15 +52,15 @@ def test_the_status_shows_the_quotes_that_rest_and_a_reason_for_every_slot():
 
 def test_the_status_at_the_end_agrees_with_the_exchange():
     inside, run, _ = watched()
-    status = status_of(run.strategy.session, run.strategy.orders, "STOPPED", Path("j.jsonl"))
+    at_end = status(run.strategy, "STOPPED")
     instruments = {name: inside.exchange.venue.markets[name].instrument for name in (BTC, WIF)}
-    for market in status.markets:
+    for market in at_end.markets:
         lots = inside.account.position_lots(market.market)
         assert Decimal(market.position) == instruments[market.market].size(lots)
         assert market.halt == "STOPPING"
         assert not any(quote.price for quote in market.quotes)
     trades = len(inside.account.trades)
-    assert sum(market.fills for market in status.markets) == trades
+    assert sum(market.fills for market in at_end.markets) == trades
 
 
 @pytest.mark.slow

@@ -209,21 +209,21 @@ class Session:
         self.journal.note("rejected", {"market": market, "reason": reason})
         self.metrics.reject(market, reason)
 
-    def show_metrics(self, orders: OrderManager) -> None:
-        """Set the gauges to what is now."""
-        for name, desk in self.desks.items():
-            direction, strength = desk.trend()
-            parts = self.ledger.attribution(name)
-            figures = MarketFigures(
-                regime=desk.measured_regime,
-                trend=int(direction) * strength,
-                position_usd=self.ledger.inventory_usd(name),
-                quotes_live=len(orders.working((name,))),
-                pnl_usd=parts.by_name(),
-            )
-            self.metrics.show(name, figures)
-        failed = self.journal.failed is not None
-        self.metrics.show_account(self.ledger.equity(), journal_failed=failed)
+    def show_metrics(self, desk: MarketDesk, orders: OrderManager) -> None:
+        """Set the gauges of a market to what is now."""
+        direction, strength = desk.trend()
+        figures = MarketFigures(
+            regime=desk.measured_regime,
+            trend=int(direction) * strength,
+            position_usd=self.ledger.inventory_usd(desk.name),
+            quotes_live=len(orders.working((desk.name,))),
+            pnl_usd=self.ledger.attribution(desk.name).by_name(),
+        )
+        self.metrics.show(desk.name, figures)
+
+    def show_account_metrics(self) -> None:
+        """Set the gauges of the account to what is now."""
+        self.metrics.show_account(self.ledger.equity(), journal_failed=self.journal.failed is not None)
 
     def watch_equity(self) -> bool:
         """Tell the risk manager the equity; whether its halt (day loss, drawdown) came or went."""

@@ -1,6 +1,7 @@
 """What a session shows: its status while it runs, and its summary at the end."""
 
 import os
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def _quote(desk: MarketDesk, orders: OrderManager, slot: SlotId) -> QuoteStatus:
     return QuoteStatus(slot.side.name, slot.level, f"{price:f}", f"{size:f}", order.state.name, reason)
 
 
-def _market(session: Session, orders: OrderManager, desk: MarketDesk) -> MarketStatus:
+def market_status(session: Session, orders: OrderManager, desk: MarketDesk) -> MarketStatus:
+    """What the session does in one market now."""
     name, ledger, instrument = desk.name, session.ledger, desk.instrument
     direction, strength = desk.trend()
     counts, halt = ledger.counts(name), desk.halts.gravest
@@ -51,8 +53,8 @@ def _market(session: Session, orders: OrderManager, desk: MarketDesk) -> MarketS
     )
 
 
-def status_of(session: Session, orders: OrderManager, state: str, journal: Path) -> Status:
-    """What the session does now."""
+def status_of(session: Session, state: str, journal: Path, markets: Sequence[MarketStatus]) -> Status:
+    """What the session does now, given what it does in its markets."""
     settings = session.config.of(SessionSettings)
     equity = session.ledger.equity()
     return Status(
@@ -66,7 +68,7 @@ def status_of(session: Session, orders: OrderManager, state: str, journal: Path)
         equity_usd=_cents(equity),
         pnl_usd=_cents(equity - session.start_equity),
         journal=str(journal),
-        markets=[_market(session, orders, desk) for desk in session.desks.values()],
+        markets=list(markets),
     )
 
 

@@ -257,6 +257,8 @@ class MarketMakerStrategy:
             self._refresh(desk)
             await sending
             self._refresh(desk)
+            # The next decision is a step of its own: the loop is not held for the two together.
+            await asyncio.sleep(0)
 
     def _is_latched(self, decision: Decision) -> bool:
         """Whether the wish to stop forbids a decision: from then on orders only go or reduce."""

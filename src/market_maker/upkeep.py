@@ -99,14 +99,20 @@ class Upkeep:
             await asyncio.sleep(_TICK_S)
             self._streams.check(self._session.clock.now_ns())
             self._session.watch_rate(self._orders.counters.rate_limited)
-            self._refresh_all()
+            for desk in self._session.desks.values():
+                self._refresh(desk)
+                # A step for each market: books and replies are not to wait for all of them.
+                await asyncio.sleep(0)
 
     async def _keeper_task(self) -> None:
         """Every second: settle overdue orders, watch equity, fetch funding, show what is."""
         session = self._session
         while True:
             await asyncio.sleep(_KEEP_S)
-            session.show_metrics(self._orders)
+            for desk in session.desks.values():
+                session.show_metrics(desk, self._orders)
+                await asyncio.sleep(0)
+            session.show_account_metrics()
             self._streams.count_unknown(session.gateway.unknown)
             if session.watch_equity():
                 session.refresh_limits(self._orders, self._account)

@@ -15,7 +15,7 @@ from rich.live import Live
 
 from market_maker.clock import Clock
 from market_maker.domain import NS_PER_S
-from market_maker.session_report import status_of
+from market_maker.session_report import market_status, status_of
 from market_maker.status import STOPPED, Status, status_view, write_status
 from market_maker.strategy import MarketMakerStrategy
 
@@ -71,7 +71,7 @@ class SessionView:
         """Show the last status."""
         await self._rest()
         if self.strategy is not None:
-            self._draw(*self._status(self.strategy, STOPPED))
+            self._draw(*await self._status(self.strategy, STOPPED))
 
     async def close(self) -> None:
         """Stop showing."""
@@ -100,7 +100,7 @@ class SessionView:
         while True:
             # The market's time may run faster than anybody reads.
             if self._clock.perf_ns() - self._shown_ns >= _SHOW_EVERY_NS:
-                shown = self._status(strategy, "STOPPING" if strategy.stop.why else "QUOTING")
+                shown = await self._status(strategy, "STOPPING" if strategy.stop.why else "QUOTING")
                 if self._threaded:
                     loop = asyncio.get_running_loop()
                     self._drawing = loop.run_in_executor(None, self._draw, *shown)
@@ -109,11 +109,15 @@ class SessionView:
                     self._draw(*shown)
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    def _status(self, strategy: MarketMakerStrategy, state: str) -> tuple[Status, str | None]:
+    async def _status(self, strategy: MarketMakerStrategy, state: str) -> tuple[Status, str | None]:
         """What it is doing now, and why the journal is not whole."""
         self._shown_ns = self._clock.perf_ns()
-        session = strategy.session
-        return status_of(session, strategy.orders, state, self._journal), session.journal.failed
+        session, markets = strategy.session, []
+        for desk in session.desks.values():
+            markets.append(market_status(session, strategy.orders, desk))
+            # A step for each market: nobody waits for a picture.
+            await asyncio.sleep(0)
+        return status_of(session, state, self._journal, markets), session.journal.failed
 
     def _draw(self, status: Status, journal_failed: str | None) -> None:
         now_ns = self._clock.perf_ns()
