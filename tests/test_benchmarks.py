@@ -87,3 +87,12 @@ def test_wire_is_measured_beside_the_sdk_and_over_sockets():
     assert result["loop"]["orders_placed"] > 0
     assert result["loop"]["steps"] > 100
     assert set(result["met"]) == set(result["limits"]) == set(result["measured"])
+
+
+@pytest.mark.slow
+def test_fills_measure_every_number_of_settings():
+    result = benchmark("fills").main({1: 2_000, 3: 1_000})
+    assert set(result) == {"k1", "k3"}
+    for figures in result.values():
+        in_json(figures, ["settings", "rows_per_s", "decisions", "log_rows"])
+    assert result["k3"]["decisions"] % 3 == 0

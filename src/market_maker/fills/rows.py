@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeVar, overloa
 import numpy as np
 from numpy.typing import NDArray
 
-from market_maker.kernel import Row, row_dtype
+from market_maker.kernel import Row, new_row, row_dtype
 
 NO_BID: Final = 0
 NO_ASK: Final = 2**62
@@ -315,7 +315,5 @@ class World(NamedTuple):
 def rows_of(cls: type, count: int) -> Any:  # noqa: ANN401  (an array of any record)
     """Array of `count` rows of a record type, with its defaults."""
     rows = np.zeros(count, row_dtype(cls))
-    value = cls()
-    for name in rows.dtype.names or ():
-        rows[name] = getattr(value, name)
+    rows[:] = new_row(cls())
     return rows

@@ -1,0 +1,146 @@
+"""The risk manager's limits in compiled form: those of one market, in the order in which it asks for them.
+
+Contracts, notional, gross and stress (with one market these three are one limit), order value, price band,
+order rate, loss of a day and drawdown; exposure is the worst case of the slots' orders. What the account's
+margin and liquidation price add is not here: leverage is taken to be enough.
+"""
+
+from typing import Final
+
+from market_maker.backtest.rows import Bench, RiskRow
+from market_maker.domain import NS_PER_S, Reason
+from market_maker.kernel import inner_kernel
+from market_maker.strategy_rows import DecisionRow, Slot
+
+_NS_PER_S: Final = NS_PER_S
+_NS_PER_DAY: Final = 86_400 * NS_PER_S
+_PPM: Final = 1_000_000
+_PARTS: Final = 100
+_NONE: Final = int(Reason.NONE)
+_MARK_MISSING: Final = int(Reason.MARK_MISSING)
+_RISK_ORDER_SIZE: Final = int(Reason.RISK_ORDER_SIZE)
+_RISK_PRICE_BAND: Final = int(Reason.RISK_PRICE_BAND)
+_RISK_POSITION: Final = int(Reason.RISK_POSITION)
+_RISK_NOTIONAL: Final = int(Reason.RISK_NOTIONAL)
+_RISK_ORDER_RATE: Final = int(Reason.RISK_ORDER_RATE)
+_RISK_DAY_LOSS: Final = int(Reason.RISK_DAY_LOSS)
+_RISK_DRAWDOWN: Final = int(Reason.RISK_DRAWDOWN)
+
+
+@inner_kernel
+def _share(amount: int, ppm: int) -> int:
+    """Whole part of amount × ppm / 10⁶ without a product that is too large."""
+    return amount // _PPM * ppm + amount % _PPM * ppm // _PPM
+
+
+@inner_kernel
+def on_mark(b: Bench, k: int, mark_parts: int, now_ns: int) -> None:
+    """Take a mark in (hundredths of a tick): price band, value of a lot, equity and its halts, limits."""
+    a, r = b.accounts[k], b.risks[k]
+    a.mark_ticks = mark_parts / _PARTS
+    high = mark_parts + _share(mark_parts, r.band_up_ppm)
+    low = mark_parts - _share(mark_parts, r.band_down_ppm)
+    a.band_high_ticks = high // _PARTS if r.band_up_ppm > 0 else 0
+    a.band_low_ticks = -(-low // _PARTS) if r.band_down_ppm > 0 else 0
+    r.lot_pusd = -(-mark_parts * r.tick_lot_pusd // _PARTS)
+    _on_equity(b, k, now_ns)
+    refresh(b, k)
+
+
+@inner_kernel
+def _on_equity(b: Bench, k: int, now_ns: int) -> None:
+    r, s = b.risks[k], b.world.strategies[k]
+    cash = s.flow_tick_lots - s.fees + s.rebates + s.funding
+    equity = r.start_pusd + cash * r.tick_lot_pusd + s.position_lots * r.lot_pusd
+    day = now_ns // _NS_PER_DAY
+    if r.day < 0:
+        r.peak_pusd = equity
+    if day != r.day:
+        r.day = day
+        r.day_start_pusd = equity
+        if r.halt == _RISK_DAY_LOSS:
+            r.halt = _NONE
+    r.peak_pusd = max(r.peak_pusd, equity)
+    if r.halt == _NONE:
+        if r.peak_pusd - equity >= r.drawdown_pusd:
+            r.halt = _RISK_DRAWDOWN
+        elif r.day_start_pusd - equity >= r.day_loss_pusd:
+            r.halt = _RISK_DAY_LOSS
+
+
+@inner_kernel
+def refresh(b: Bench, k: int) -> None:
+    """Write the limits in force where decisions read them; a halted account may only reduce."""
+    a, r = b.accounts[k], b.risks[k]
+    lots = 0
+    if r.lot_pusd > 0 and r.halt == _NONE:
+        lots = max(0, min(r.max_position_lots, r.max_position_pusd // r.lot_pusd))
+    a.limit_long_lots = lots
+    a.limit_short_lots = lots
+    a.effective_inventory_lots = float(a.position_lots)
+
+
+@inner_kernel
+def worst_lots(b: Bench, k: int, side: int, size_lots: int, reduces: int) -> int:
+    """Longest position on a side if all that may still fill did, and one more (`exposure.worst_case`)."""
+    each = len(b.slots) // len(b.params)
+    plain, reducing = (0, size_lots) if reduces else (size_lots, 0)
+    for i in range(k * each, (k + 1) * each):
+        if b.slots[i].side != side:
+            continue
+        h = b.held[i]
+        # An order and the one that is to take its place both count: each may fill first.
+        if h.order_id != 0 and h.reduce_only:
+            reducing += h.remaining_lots
+        elif h.order_id != 0:
+            plain += h.remaining_lots
+        if h.new_id != 0 and h.new_reduce_only:
+            reducing += h.new_remaining_lots
+        elif h.new_id != 0:
+            plain += h.new_remaining_lots
+    position = side * b.accounts[k].position_lots
+    return min(0, position + reducing) + plain if position < 0 else position + plain
+
+
+@inner_kernel
+def _refill(r: RiskRow, now_ns: int) -> None:
+    full = max(r.rate_n_per_s, _NS_PER_S)
+    passed = max(0, now_ns - r.tokens_ns)
+    # After a second the bucket is full; no product is larger than a second's.
+    gained = full if passed >= _NS_PER_S else passed * (r.rate_n_per_s // 1000) // (_NS_PER_S // 1000)
+    r.tokens_n = min(full, r.tokens_n + gained)
+    r.tokens_ns = max(now_ns, r.tokens_ns)
+
+
+@inner_kernel
+def refusal(b: Bench, k: int, slot: Slot, d: DecisionRow, now_ns: int) -> int:
+    """Why a decision may not become an order, NONE if it may; the order rate is counted here."""
+    r = b.risks[k]
+    if d.size_lots <= 0 or d.price_ticks <= 0:
+        return _RISK_ORDER_SIZE
+    lots = worst_lots(b, k, slot.side, d.size_lots, 1 if d.reduce_only else 0)
+    _refill(r, now_ns)
+    if lots <= 0:
+        r.tokens_n = max(0, r.tokens_n - _NS_PER_S)
+        return _NONE
+    reason = r.halt if r.halt != _NONE else _market_reason(r, slot.side, d, lots)
+    if reason == _NONE and r.tokens_n < _NS_PER_S:
+        reason = _RISK_ORDER_RATE
+    if reason == _NONE:
+        r.tokens_n -= _NS_PER_S
+    return reason
+
+
+@inner_kernel
+def _market_reason(r: RiskRow, side: int, d: DecisionRow, lots: int) -> int:
+    """First limit of the market that an order breaks; `lots` is the worst case on its side with it."""
+    value = d.price_ticks * r.tick_lot_pusd
+    if r.lot_pusd <= 0:
+        return _MARK_MISSING
+    if d.size_lots > r.max_order_pusd // value:
+        return _RISK_ORDER_SIZE
+    if r.band_ppm < _PPM and side * (value - r.lot_pusd) > _share(r.lot_pusd, r.band_ppm):
+        return _RISK_PRICE_BAND
+    if lots > r.max_position_lots:
+        return _RISK_POSITION
+    return _RISK_NOTIONAL if lots > r.max_position_pusd // r.lot_pusd else _NONE

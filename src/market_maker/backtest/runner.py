@@ -1,0 +1,199 @@
+"""The runner of the market maker: a recorded market in, decisions and fills out, K settings in one pass.
+
+The exchange's book runs on the venue's time; each delayed book on the time at which its frames were heard,
+which never falls. At an instant the market comes first, then what is due at the exchange or heard from it,
+then frames, then the timer. A frame is acted on as a whole: the signals take it in, then each slot is asked.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+
+from market_maker import reprice_pipeline as pipeline
+from market_maker.backtest import desk, limits
+from market_maker.backtest.rows import Bench
+from market_maker.domain import Reason
+from market_maker.fills import depth, matching, orders
+from market_maker.fills.rows import ASKS, BIDS, NEVER_NS, NO_ASK, NO_BID
+from market_maker.kernel import inner_kernel, kernel
+from market_maker.recordings import store
+from market_maker.recordings.store import Hour
+
+_BIDS: Final = BIDS
+_ASKS: Final = ASKS
+_NO_BID: Final = NO_BID
+_NO_ASK: Final = NO_ASK
+_NEVER_NS: Final = NEVER_NS
+_MARK: Final = store.MARK
+_TRADE_BUY: Final = store.TRADE_BUY
+_TRADE_SELL: Final = store.TRADE_SELL
+_CODE_MASK: Final = store.CODE_MASK
+_LAST: Final = store.LAST
+_NONE: Final = int(Reason.NONE)
+_NO_BOOK: Final = int(Reason.NO_BOOK)
+_STREAM_LOST: Final = int(Reason.STREAM_LOST)
+_NS_PER_US: Final = 1000
+# Unsigned and signed numbers together would make floats in compiled code.
+_int: Final[Any] = np.int64
+
+
+@inner_kernel
+def _depth_lots(b: Bench, feed: int, side: int) -> int:
+    """Size near the best price: so many levels, and no farther than a share of the price."""
+    f, w, book = b.feeds[feed], b.world, 1 + feed
+    best = w.depths[book].bid_ticks if side == _BIDS else w.depths[book].ask_ticks
+    reach = int(best * f.depth_span) if f.depth_span > 0.0 else _NO_ASK // 4
+    ticks, lots = best, 0
+    for _ in range(f.depth_levels):
+        lots += depth.size_at(w, book, side, ticks)
+        ticks = depth.next_bid(w, book, ticks) if side == _BIDS else depth.next_ask(w, book, ticks)
+        is_far = ticks < best - reach if side == _BIDS else ticks > best + reach
+        if ticks in (_NO_BID, _NO_ASK) or is_far:
+            break
+    return lots
+
+
+@inner_kernel
+def _write_book(b: Bench, feed: int, venue_ns: int, now_ns: int) -> int:
+    """Write the delayed book where signals read it; why there is none, else NONE."""
+    w, row = b.world, b.books[feed]
+    d = w.depths[1 + feed]
+    if not d.trusted:
+        return _STREAM_LOST
+    if d.bid_ticks == _NO_BID or d.ask_ticks == _NO_ASK:
+        return _NO_BOOK
+    row.bid_ticks = d.bid_ticks
+    row.ask_ticks = d.ask_ticks
+    row.bid_lots = depth.size_at(w, 1 + feed, _BIDS, d.bid_ticks)
+    row.ask_lots = depth.size_at(w, 1 + feed, _ASKS, d.ask_ticks)
+    row.bid_depth_lots = _depth_lots(b, feed, _BIDS)
+    row.ask_depth_lots = _depth_lots(b, feed, _ASKS)
+    row.venue_ns = venue_ns
+    row.recv_ns = now_ns
+    return _NONE
+
+
+@inner_kernel
+def _note_trade(b: Bench, feed: int, side: int, ticks: int, lots: int, now_ns: int) -> None:
+    for k in range(len(b.params)):
+        if b.world.strategies[k].feed == feed:
+            one = slice(k, k + 1)
+            pipeline.observe_trade(b.params[one], b.states[one], side, ticks, lots, now_ns)
+
+
+@inner_kernel
+def _tell(b: Bench, feed: int, reason: int, now_ns: int) -> None:
+    """Let the contestants of a feed take its frame in and decide."""
+    f = b.feeds[feed]
+    mark = f.mark_parts
+    if mark == 0 and b.world.market[0].mark_from_mid and reason == _NONE:
+        mark = 50 * depth.mid2_ticks(b.world, 1 + feed)
+    for k in range(len(b.params)):
+        if b.world.strategies[k].feed != feed:
+            continue
+        a = b.accounts[k]
+        a.last_frame_ns = now_ns
+        a.halt_reason = reason
+        if mark > 0:
+            limits.on_mark(b, k, mark, now_ns)
+        if f.has_book and reason == _NONE:
+            one = slice(k, k + 1)
+            pipeline.observe_book(b.params[one], b.states[one], b.books[feed : feed + 1], now_ns)
+        desk.decide_all(b, k, now_ns)
+
+
+@inner_kernel
+def _frame_ns(b: Bench, rows: Hour, feed: int) -> int:
+    """When the next frame of a feed is heard."""
+    i = b.cursor[1 + feed]
+    if i >= len(rows.venue_ns):
+        return _NEVER_NS
+    f = b.feeds[feed]
+    delay_ns = max(_int(rows.delay_us[i]), 0) * _NS_PER_US + f.extra_ns
+    heard_ns: int = max(f.now_ns, rows.venue_ns[i] + delay_ns)
+    return heard_ns
+
+
+@inner_kernel
+def _hear_frame(b: Bench, rows: Hour, feed: int, now_ns: int) -> None:
+    """Take a whole frame into a delayed book."""
+    f, n = b.feeds[feed], len(rows.venue_ns)
+    f.now_ns = now_ns
+    f.has_book = False
+    while b.cursor[1 + feed] < n:
+        i = b.cursor[1 + feed]
+        b.cursor[1 + feed] += 1
+        kind, ticks, lots = _int(rows.kind[i]), _int(rows.ticks[i]), _int(rows.lots[i])
+        code = kind & _CODE_MASK
+        if depth.follow(b.world, 1 + feed, kind, ticks, lots):
+            f.has_book = True
+        elif code == _MARK:
+            f.mark_parts = ticks
+        elif code in (_TRADE_BUY, _TRADE_SELL):
+            _note_trade(b, feed, 1 if code == _TRADE_BUY else -1, ticks, lots, now_ns)
+        if kind & _LAST:
+            break
+    venue_ns = _int(rows.venue_ns[b.cursor[1 + feed] - 1])
+    _tell(b, feed, _write_book(b, feed, venue_ns, now_ns), now_ns)
+
+
+@inner_kernel
+def _settle(b: Bench, now_ns: int) -> None:
+    """Carry out what is due at the exchange, and let the contestants hear what came back."""
+    w = b.world
+    m = w.market[0]
+    m.due_ns = _NEVER_NS
+    for k in range(len(b.params)):
+        s = w.strategies[k]
+        if s.due_ns <= now_ns:
+            orders.serve(w, k, now_ns)
+            # Before anything is sent: what leaves now may be due before the next reply.
+            s.due_ns = _NEVER_NS
+            if desk.hear(b, k, now_ns):
+                desk.write_slots(b, k)
+                desk.decide_all(b, k, now_ns)
+            s.due_ns = min(s.due_ns, orders.next_due_ns(w, k))
+        m.due_ns = min(m.due_ns, s.due_ns)
+
+
+@inner_kernel
+def _step(b: Bench, rows: Hour, now_ns: int, row_ns: int, timer_ns: int) -> None:
+    """Do the first thing that is due at an instant."""
+    w, feeds = b.world, len(b.feeds)
+    if row_ns == now_ns:
+        i = b.cursor[0]
+        b.cursor[0] += 1
+        matching.apply_row(w, now_ns, _int(rows.kind[i]), _int(rows.ticks[i]), _int(rows.lots[i]))
+        return
+    if w.market[0].due_ns <= now_ns:
+        _settle(b, now_ns)
+        return
+    for feed in range(feeds):
+        if _frame_ns(b, rows, feed) == now_ns:
+            _hear_frame(b, rows, feed, now_ns)
+            return
+    b.cursor[1 + feeds] = now_ns + timer_ns
+    for k in range(len(b.params)):
+        desk.decide_all(b, k, now_ns)
+
+
+@kernel
+def run(b: Bench, rows: Hour, end_ns: int, timer_ns: int) -> bool:
+    """Run a piece of the market. All its rows are taken in at the exchange, all else up to `end_ns`.
+
+    False where the log is full: empty it and call again.
+    """
+    w, feeds = b.world, len(b.feeds)
+    m = w.market[0]
+    room = len(w.log) - 4 * len(w.orders) - len(w.strategies)
+    while not m.overflow:
+        row_ns = rows.venue_ns[b.cursor[0]] if b.cursor[0] < len(rows.venue_ns) else _NEVER_NS
+        now_ns = min(row_ns, m.due_ns, b.cursor[1 + feeds])
+        for feed in range(feeds):
+            now_ns = min(now_ns, _frame_ns(b, rows, feed))
+        if now_ns == _NEVER_NS or (row_ns > now_ns and now_ns > end_ns):
+            return True
+        if m.log_rows > room:
+            return False
+        _step(b, rows, now_ns, row_ns, timer_ns)
+    return True
