@@ -364,6 +364,8 @@ def main(rounds: int = 100, orders: int = 300, seconds: float = 60.0) -> dict[st
 
 if __name__ == "__main__":
     if "serve" in sys.argv:
-        asyncio.run(serve(verify="--verify" in sys.argv, at_once="--at-once" in sys.argv))
+        # On the loop that `mm emulator` runs on.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(verify="--verify" in sys.argv, at_once="--at-once" in sys.argv))
     else:
         sys.stdout.write(json.dumps(main(), indent=2) + "\n")

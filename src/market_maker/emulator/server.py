@@ -51,6 +51,7 @@ class EmulatorServer:
         self._accounts = tuple(accounts)
         self._rules = rules
         self._runner: web.AppRunner | None = None
+        self._dated_s, self._shown_date = 0, ""
         self.url = ""
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
@@ -103,5 +104,7 @@ class EmulatorServer:
 
     async def _date(self, _: web.Request, response: web.StreamResponse) -> None:
         """Date a reply by the exchange's clock, not the machine's."""
-        instant_s = self._driver.clock.now_ns() / NS_PER_S + self._rules.clock_skew_s
-        response.headers["Date"] = formatdate(instant_s, usegmt=True)
+        instant_s = int(self._driver.clock.now_ns() / NS_PER_S + self._rules.clock_skew_s)
+        if instant_s != self._dated_s:
+            self._dated_s, self._shown_date = instant_s, formatdate(instant_s, usegmt=True)
+        response.headers["Date"] = self._shown_date

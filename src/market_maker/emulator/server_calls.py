@@ -23,6 +23,7 @@ FORBIDDEN: Final = Refusal(403, 403)
 NOT_FOUND: Final = Refusal(404, 404)
 MARKET_NOT_FOUND: Final = Refusal(400, 1001)
 _OK: Final = 200
+_JSON: Final = {"Content-Type": "application/json"}
 _MOST_DIGITS: Final = 19
 
 
@@ -91,7 +92,7 @@ def _whole(name: str, text: str) -> int:
 
 def respond(status: int, body: bytes) -> web.Response:
     """Build a reply with a JSON body."""
-    return web.Response(status=status, body=body, content_type="application/json")
+    return web.Response(status=status, body=body, headers=_JSON)
 
 
 def refusal_response(refusal: Refusal, why: str = "") -> web.Response:
