@@ -56,7 +56,7 @@ def frames(hours):
 
 def store_books(hours):
     """(at_ns, bids, asks) after each frame that left another book than the one before."""
-    book, last = PlainBook(), None
+    book, last = PlainBook(), ({}, {})
     for at_ns, _, rows in frames(hours):
         for row in rows:
             book.take(*row)
@@ -67,7 +67,7 @@ def store_books(hours):
 
 def oracle_books(events, gaps=()):
     """The same from the events of a streaming reader; `gaps` are spans of no trust, first stamp excluded."""
-    book, last = FoldedBook(), None
+    book, last = FoldedBook(), ({}, {})
     for at_ns, event in events:
         if isinstance(event, BookUpdate):
             book.apply_update(event)

@@ -15,15 +15,18 @@ from typing import Final
 import numpy as np
 
 from market_maker.recordings.columns import ParquetMarket
-from market_maker.recordings.discovery import open_recording
+from market_maker.recordings.discovery import market_name, open_recording
+from market_maker.recordings.event_source import raw_messages
 from market_maker.recordings.events import RecordedMarket, RecordingError
 from market_maker.recordings.findings import Findings
 from market_maker.recordings.grid import Grid
 from market_maker.recordings.hour_folding import HourFolding
 from market_maker.recordings.messages import Messages
 from market_maker.recordings.parquet_source import parquet_messages
+from market_maker.recordings.raw import RawMarket
 from market_maker.recordings.store import FORMAT_VERSION, LAST, Hour, MarketInfo, SourceInfo
 from market_maker.recordings.store_writer import MarketWriter
+from market_maker.recordings.tardis_source import TardisMarket, is_tardis, open_tardis, tardis_messages
 
 _FASTEST: Final = 0.001
 _NS_PER_US: Final = 1_000
@@ -136,28 +139,73 @@ def _source_info(path: Path) -> SourceInfo:
 def open_sources(
     path: Path, markets: Sequence[str] = (), grids: dict[str, Grid] | None = None, venue: str = ""
 ) -> list[Source]:
-    """Open a recording for conversion; see `open_recording`. The venue is the folder's name if none is given.
+    """Open a recording of any format for conversion.
+
+    Parameters
+    ----------
+    markets : sequence of str
+        Markets wanted; empty for all that are there.
+    grids : dict
+        Tick and step by market, where what the data show is not to be relied on.
+    venue : str
+        Whose clock it is; else the venue that the files name, or the folder's name.
 
     Raises
     ------
     RecordingError
         If it cannot be read, or lacks a market.
     """
+    files = [path] if path.is_file() else sorted(path.glob("*"))
+    tables = [file for file in files if is_tardis(file)]
+    if tables:
+        found = [_tardis_source(market, venue) for market in open_tardis(tables, grids or {}).values()]
+        return _wanted(path, found, markets)
     recording = open_recording(path, markets, grids)
     label = venue or (path if path.is_dir() else path.resolve().parent).name
     return [_source(name, market, label) for name, market in recording.markets.items()]
 
 
-def _source(name: str, market: RecordedMarket, venue: str) -> Source:
-    if not isinstance(market, ParquetMarket):
-        msg = f"{name}: expected Parquet files, was another format"
+def _wanted(path: Path, found: list[Source], markets: Sequence[str]) -> list[Source]:
+    names = [market_name(market) for market in markets] or [source.market for source in found]
+    missing = sorted(set(names) - {source.market for source in found})
+    if missing:
+        there = ", ".join(source.market for source in found)
+        msg = f"{path}: expected the markets {', '.join(missing)}, was a recording of {there}"
         raise RecordingError(msg)
-    tables = [table for table in (market.book, market.trades, market.quotes) if table is not None]
+    return [source for source in found if source.market in names]
+
+
+def _tardis_source(market: TardisMarket, venue: str) -> Source:
+    files = tuple(path for paths in market.files.values() for path in paths)
     return Source(
-        name,
-        venue,
+        market.market,
+        venue or market.venue,
         market.grid,
-        tuple(table.path for table in tables),
-        lambda findings: parquet_messages(market, findings),
-        (min(table.first_ns for table in tables), market.last_ns),
+        files,
+        lambda findings: tardis_messages(market, findings),
     )
+
+
+def _source(name: str, market: RecordedMarket, venue: str) -> Source:
+    if isinstance(market, ParquetMarket):
+        tables = [table for table in (market.book, market.trades, market.quotes) if table is not None]
+        first_ns = min(table.first_ns for table in tables)
+        return Source(
+            name,
+            venue,
+            market.grid,
+            tuple(table.path for table in tables),
+            lambda findings: parquet_messages(market, findings),
+            (first_ns, market.last_ns),
+        )
+    if isinstance(market, RawMarket):
+        return Source(
+            name,
+            venue,
+            market.grid,
+            tuple(file.path for file in market.files),
+            lambda findings: raw_messages(market, findings),
+            (market.first_ns, market.last_ns),
+        )
+    msg = f"{name}: expected Parquet or raw files, was another format"
+    raise RecordingError(msg)

@@ -99,13 +99,14 @@ def _cut(pieces: list[Messages], until: int) -> Iterator[Messages]:
     for piece in pieces:
         count = int(np.searchsorted(piece.at_ns, until, side="left"))
         if count:
-            yield _part(piece, 0, count)
+            yield part(piece, 0, count)
         if count < piece.at_ns.size:
-            held.append(_part(piece, count, piece.at_ns.size))
+            held.append(part(piece, count, piece.at_ns.size))
     pieces[:] = held
 
 
-def _part(piece: Messages, begin: int, end: int) -> Messages:
+def part(piece: Messages, begin: int, end: int) -> Messages:
+    """Messages `begin` up to `end`, without a copy."""
     first = piece.first[begin : end + 1]
     rows = slice(int(first[0]), int(first[-1]))
     return Messages(
@@ -117,6 +118,17 @@ def _part(piece: Messages, begin: int, end: int) -> Messages:
         piece.code[rows],
         piece.ticks[rows],
         piece.lots[rows],
+    )
+
+
+def without_end(piece: Messages, number: int) -> Messages:
+    """Messages in which that one goes on with the rows of the next."""
+    return piece._replace(
+        at_ns=np.delete(piece.at_ns, number + 1),
+        recv_ns=np.delete(piece.recv_ns, number + 1),
+        seq=np.delete(piece.seq, number + 1),
+        kind=np.delete(piece.kind, number + 1),
+        first=np.delete(piece.first, number + 1),
     )
 
 

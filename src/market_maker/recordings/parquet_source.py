@@ -18,7 +18,7 @@ from market_maker.recordings.columns import (
     ParquetMarket,
     Table,
 )
-from market_maker.recordings.findings import Findings
+from market_maker.recordings.findings import Findings, Stamps
 from market_maker.recordings.messages import (
     BREAK,
     PASSED,
@@ -62,21 +62,6 @@ def parquet_messages(market: ParquetMarket, findings: Findings) -> Iterator[Mess
     if market.quotes is not None:
         sources.append(_quotes(market, market.quotes, findings))
     return merge(sources)
-
-
-class Stamps:
-    """Stamps of one stream from piece to piece: those that step back are raised to the last one."""
-
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
-        self._newest_ns = 0
-
-    def repaired(self, venue_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Stamps that never fall; what was raised is counted."""
-        raised = np.maximum(np.maximum.accumulate(venue_ns), self._newest_ns)
-        self._findings.count("stamps_raised", int(np.count_nonzero(raised != venue_ns)))
-        self._newest_ns = int(raised[-1])
-        return raised
 
 
 def _pieces(

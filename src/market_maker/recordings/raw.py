@@ -19,7 +19,7 @@ import gzip
 import heapq
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -186,9 +186,12 @@ class RawMarket:
         """Instant of the last line."""
         return self.files[-1].last_ns
 
-    def events(self) -> Iterator[Stamped]:
-        """Stream the frames as values; see `RecordedMarket.events`."""
-        translator = _Translator(self.instrument.name, self.grid)
+    def events(self, on_gap: Callable[[int], None] | None = None) -> Iterator[Stamped]:
+        """Stream the frames as values; see `RecordedMarket.events`.
+
+        `on_gap` is told the stamp of each change that does not follow the one before it.
+        """
+        translator = _Translator(self.instrument.name, self.grid, on_gap)
         at_ns = 0
         for place, local_ns, frame in _in_order(self._frames()):
             at_ns = max(at_ns, _venue_ns(frame))
@@ -232,8 +235,9 @@ def _venue_ns(frame: _Frame) -> int:
 class _Translator:
     """Frames to events. It remembers recent changes, to see gaps and to bring a late snapshot up to date."""
 
-    def __init__(self, market: str, grid: Grid) -> None:
+    def __init__(self, market: str, grid: Grid, on_gap: Callable[[int], None] | None) -> None:
         self._market = market
+        self._on_gap = on_gap
         self._grid = grid
         self._last_update = -1
         self._recent: deque[_Depth] = deque(maxlen=_RECENT_CHANGES)
@@ -257,6 +261,8 @@ class _Translator:
         if depth.u <= self._last_update:
             return None
         gap = 0 <= self._last_update < depth.pu
+        if gap and self._on_gap is not None:
+            self._on_gap(depth.T * NS_PER_MS)
         self._last_update = depth.u
         self._recent.append(depth)
         bids, asks = self._levels(depth.b), self._levels(depth.a)
