@@ -31,7 +31,7 @@ demo: $(VENV)/.installed ## Run the market maker on an emulated exchange, over s
 	@$(BIN)/mm demo $(ARGS)
 
 test: $(VENV)/.installed ## Run all tests, then the decision core's with the compiler off
-	$(BIN)/pytest -q $(ARGS)
+	$(BIN)/pytest -q -n auto --dist loadfile $(ARGS)
 	$(MAKE) --no-print-directory test-pure
 
 test-pure: $(VENV)/.installed ## Decision tests as plain Python, with every line and branch covered
