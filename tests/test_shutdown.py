@@ -212,7 +212,12 @@ def test_a_position_in_a_market_that_takes_reducing_orders_only_is_closed():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_each_signal_that_ends_a_process_is_a_wish_to_stop(number):
     """A terminal that is closed, or an ssh connection that breaks, is told as SIGHUP."""
-    inside, run = stop_at(2.0, number=number)
+    # Whoever started the tests may have had hang-ups ignored.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        inside, run = stop_at(2.0, number=number)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert run.outcome.why == number.name
     assert_sound(inside, run)
 
