@@ -1,9 +1,22 @@
 """The command line, `mm`: one file per verb."""
 
-from market_maker.cli import config, demo, doctor, emulator, markets, orders, replay, run, status
+from market_maker.cli import (
+    config,
+    data,
+    demo,
+    doctor,
+    download,
+    emulator,
+    markets,
+    orders,
+    record,
+    replay,
+    run,
+    status,
+)
 from market_maker.cli.app import main
 
 # Importing a verb's module declares the verb.
-_VERBS = (config, demo, doctor, emulator, markets, orders, replay, run, status)
+_VERBS = (config, data, demo, doctor, download, emulator, markets, orders, record, replay, run, status)
 
 __all__ = ["main"]

@@ -24,6 +24,12 @@ from market_maker.recordings.hour_folding import HourFolding
 from market_maker.recordings.messages import Messages
 from market_maker.recordings.parquet_source import parquet_messages
 from market_maker.recordings.raw import RawMarket
+from market_maker.recordings.segment_source import (
+    SegmentMarket,
+    open_segments,
+    segment_files,
+    segment_messages,
+)
 from market_maker.recordings.store import FORMAT_VERSION, LAST, Hour, MarketInfo, SourceInfo
 from market_maker.recordings.store_writer import MarketWriter
 from market_maker.recordings.tardis_source import TardisMarket, is_tardis, open_tardis, tardis_messages
@@ -156,6 +162,10 @@ def open_sources(
         If it cannot be read, or lacks a market.
     """
     files = [path] if path.is_file() else sorted(path.glob("*"))
+    segments = segment_files(path)
+    if segments:
+        found = [_segment_source(market, venue) for market in open_segments(segments).values()]
+        return _wanted(path, found, markets)
     tables = [file for file in files if is_tardis(file)]
     if tables:
         found = [_tardis_source(market, venue) for market in open_tardis(tables, grids or {}).values()]
@@ -183,6 +193,17 @@ def _tardis_source(market: TardisMarket, venue: str) -> Source:
         market.grid,
         files,
         lambda findings: tardis_messages(market, findings),
+    )
+
+
+def _segment_source(market: SegmentMarket, venue: str) -> Source:
+    header = market.header
+    return Source(
+        header.market,
+        venue or header.network,
+        market.grid,
+        market.files,
+        lambda findings: segment_messages(market, findings),
     )
 
 
