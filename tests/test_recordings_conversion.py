@@ -128,6 +128,12 @@ def test_sizes_beyond_the_format_are_refused_with_their_stamp(tmp_path):
         converted(tmp_path, tmp_path / "store")
 
 
+def test_a_market_from_two_sources_is_refused(tmp_path):
+    sources = open_sources(write_tables(tmp_path)) * 2
+    with pytest.raises(RecordingError, match="expected each market from one source, was BTC-USD from more"):
+        convert(sources, tmp_path / "store")
+
+
 def test_a_conversion_tells_how_far_it_is(tmp_path):
     told = []
     write_tables(tmp_path)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -171,7 +171,9 @@ def _show(path: Path, infos: "list[MarketInfo]", extra: dict[str, dict[str, Any]
         return
     table = Table(title=str(path))
     for name in ("market", "venue", "from", "to", "events", "tick", "step", "clock offset", "gaps", "found"):
-        table.add_column(name, justify="right" if name in ("events", "gaps") else "left", overflow="fold")
+        is_short = name in ("market", "events", "tick", "step", "gaps")
+        justify: Literal["left", "right"] = "right" if name in ("events", "gaps") else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=is_short)
     for row in rows:
         found = ", ".join(f"{name} {count:,}" for name, count in row["findings"].items()) or "nothing"
         values = (row["events"], row["tick"], row["step"], f"{row['clock_offset_ms']} ms", len(row["gaps"]))

@@ -69,6 +69,11 @@ def convert(
     RecordingError
         At the first row, line or stamp that cannot be repaired; nothing is left behind.
     """
+    names = [source.market for source in sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"{store}: expected each market from one source, was {', '.join(twice)} from more"
+        raise RecordingError(msg)
     with ExitStack() as stack:
         staged = []
         for source in sources:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 GAP_NS: Final = 10 * NS_PER_S
-_ROWS: Final = 65_536
+_ROWS: Final = 16_384
 _REMEMBERED_IDS: Final = 8_192
 
 _Stamps = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
