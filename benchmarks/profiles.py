@@ -31,7 +31,7 @@ _SHOWN_SHARE = 0.001
 
 def _play(profile: str, markets: tuple[str, ...], play: Play) -> list[RunSummary]:
     with tempfile.TemporaryDirectory() as folder:
-        overrides = [f"markets={','.join(markets)}", f"journal_dir={folder}"]
+        overrides = ["network=emulator", f"markets={','.join(markets)}", f"journal_dir={folder}"]
         played = run_inside(load_config(overrides, profile=profile), play, show=False).played
     strategy = played.outcome.strategy
     if strategy is None or not strategy.books_agree or played.outcome.remaining:
