@@ -1,9 +1,10 @@
 """What the wire costs: decoding, signing and sending beside the official SDK, and how long the loop is held.
 
 Ours and the SDK's take turns in one run, frame by frame and order by order, so noise hits both. Orders go
-over loopback to an emulator in a process of its own, that answers at once; once it checks signatures, once it
-does not. The last part is a session over sockets, 4 levels on both sides of three markets, whose tasks are
-timed step by step.
+over loopback to a process of its own: to a server that only reads the request and writes the same reply,
+which leaves what the two clients take; to an emulator that answers at once, which adds to both what a whole
+exchange takes; and to one that checks signatures as well. The last part is a session over sockets, 4 levels
+on both sides of three markets, whose tasks are timed step by step.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 import uvloop
@@ -57,7 +59,8 @@ _DEPOSIT: Final = Decimal(100_000)
 _AWAY: Final = Decimal("0.98")
 _AT_ONCE: Final = LatencyRules(Delay(), Delay(), Delay(), Delay())
 _NO_LIMIT: Final = 1_000_000
-_CLEARED_EVERY: Final = 40
+# As many as four levels on both sides.
+_CLEARED_EVERY: Final = 8
 _WARM_UP: Final = 10
 
 perf_ns: Final = SystemClock().perf_ns
@@ -186,7 +189,44 @@ def _taking_turns(frame: bytes, times: int, sdk: Decode, ours: Decode) -> Pair:
     return pair
 
 
-async def serve(*, verify: bool, at_once: bool) -> None:
+class Responder(asyncio.Protocol):
+    """Answers each order with the same words, and passes all else on to an emulator."""
+
+    REPLY: Final = b'{"status":"OK","data":{"id":1844000421446684673,"externalId":"mm-0-0a1b2c3d4e5f"}}'
+    HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+    def __init__(self, emulator_port: int) -> None:
+        self._port = emulator_port
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note of the connection."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer once the request is whole."""
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if not end:
+            return
+        if not head.startswith(b"POST"):
+            self._passing = asyncio.create_task(self._pass_on(self._received))
+        elif len(body) < int(head.lower().partition(b"content-length:")[2].split()[0]):
+            return
+        else:
+            self._transport.write(self.HEAD % len(self.REPLY) + self.REPLY)
+        self._received = b""
+
+    async def _pass_on(self, request: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        self._transport.write(head + await reader.readexactly(length))
+        writer.close()
+
+
+async def serve(*, verify: bool, at_once: bool, bare: bool) -> None:
     """Be the emulator, with two accounts, until standard input ends."""
     clock = SystemClock()
     rules = ExchangeRules(
@@ -198,7 +238,12 @@ async def serve(*, verify: bool, at_once: bool) -> None:
     server = EmulatorServer(driver, served, ServerRules(verify_signatures=verify))
     driver.start()
     await server.start()
-    sys.stdout.write(json.dumps({"url": server.url}) + "\n")
+    url = server.url
+    if bare:
+        port = urlsplit(url).port
+        responder = await asyncio.get_running_loop().create_server(lambda: Responder(port), "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{responder.sockets[0].getsockname()[1]}"
+    sys.stdout.write(json.dumps({"url": url}) + "\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
     await server.close()
@@ -229,7 +274,8 @@ def _sdk_config(endpoint: Endpoint) -> ClientConfig:
 
 
 def _ours(gateway: ExtendedGateway, instrument: Instrument, price: Decimal) -> Client:
-    ticks, clock, entropy = instrument.ticks(price), SystemClock(), Entropy()
+    ticks, lots = instrument.ticks(price), instrument.min_lots * 2
+    clock, entropy = SystemClock(), Entropy()
 
     async def place(number: int) -> None:
         order = NewOrder(
@@ -237,7 +283,7 @@ def _ours(gateway: ExtendedGateway, instrument: Instrument, price: Decimal) -> C
             external_id=f"mm-0-{entropy.token(12)}",
             side=Side.BUY,
             price_ticks=ticks - number,
-            size_lots=instrument.min_lots * 2,
+            size_lots=lots,
             post_only=True,
             reduce_only=False,
             immediate_or_cancel=False,
@@ -298,9 +344,10 @@ async def _place_in_turns(sdk: Client, ours: Client, orders: int) -> Pair:
 
 
 def measure_sending(orders: int) -> dict[str, Any]:
-    """Sign and send orders to an emulator that checks signatures, and to one that does not."""
+    """Sign and send orders to three servers."""
     report: dict[str, Any] = {}
-    for name, options in {"signatures_checked": ["--verify"], "signatures_not_checked": []}.items():
+    servers = {"bare_server": ["--bare"], "emulator": [], "emulator_checking_signatures": ["--verify"]}
+    for name, options in servers.items():
         with child_process(_server(*options, "--at-once")) as server:
             url = server.wait_for_url()
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -337,7 +384,7 @@ def main(rounds: int = 100, orders: int = 300, seconds: float = 60.0) -> dict[st
     rounds : int
         How often the snapshot is decoded; small frames twenty times as often.
     orders : int
-        Orders placed by each of the two ways, with signatures checked and once more without.
+        Orders placed by each of the two ways at each of the three servers.
     seconds : float
         How long the session over sockets quotes.
     """
@@ -345,7 +392,7 @@ def main(rounds: int = 100, orders: int = 300, seconds: float = 60.0) -> dict[st
     measured = {
         "snapshot_ratio": decoding["snapshot"]["ratio"],
         "snapshot_block_ms": round(decoding["snapshot"]["decode_and_apply_us"]["p50"] / 1e3, 2),
-        "send_ratio": sending["signatures_not_checked"]["ratio"],
+        "send_ratio": sending["bare_server"]["ratio"],
         "loop_over_5_ms": loop["processor"]["over_5_ms"],
     }
     return {
@@ -366,6 +413,9 @@ if __name__ == "__main__":
     if "serve" in sys.argv:
         # On the loop that `mm emulator` runs on.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(verify="--verify" in sys.argv, at_once="--at-once" in sys.argv))
+            named = {
+                name: f"--{name.replace('_', '-')}" in sys.argv for name in ("verify", "at_once", "bare")
+            }
+            runner.run(serve(**named))
     else:
         sys.stdout.write(json.dumps(main(), indent=2) + "\n")

@@ -38,8 +38,10 @@ def running(*options: str, **how):
 
 def ended(process) -> tuple[int, str, str]:
     """Exit code, and what it said on either output after what was read."""
-    out, err = process.communicate(timeout=PATIENCE_S)
-    return process.returncode, out, err
+    process.stdin.close()
+    code = process.wait(PATIENCE_S)
+    # Not `communicate`: it passes over what the reader's buffer took along with the first line.
+    return code, process.stdout.read(), process.stderr.read()
 
 
 def get(url: str, **headers: str):
