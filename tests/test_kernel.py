@@ -109,3 +109,35 @@ def test_an_edit_of_a_callee_in_another_file_is_never_served_from_the_cache(tmp_
     assert results == [6.0, 10.0]
     kept = list((tmp_path / "cache" / "extended-market-maker" / "kernels").iterdir())
     assert len(kept) == 2
+
+
+def test_the_key_of_the_cache_covers_what_kernels_import_and_nothing_else(tmp_path: Path) -> None:
+    """A constant two imports away counts, however the import is written; a mere user of kernels does not."""
+    package = tmp_path / "src" / "market_maker"
+    (package / "deep").mkdir(parents=True)
+    source = Path(__file__).resolve().parents[1] / "src" / "market_maker"
+    for name in ("__init__.py", "kernel.py"):
+        (package / name).write_text((source / name).read_text())
+    (package / "deep" / "__init__.py").write_text("")
+    (package / "deep" / "limits.py").write_text("LARGEST = 1\n")
+    (package / "rows.py").write_text("from market_maker.deep import (\n    limits,\n)\n")
+    (package / "entry.py").write_text(
+        "from market_maker.kernel import kernel\nimport market_maker.rows\n@kernel\ndef one():\n    return 1\n"
+    )
+    (package / "host.py").write_text(
+        "from market_maker import entry\nfrom market_maker.kernel import new_row\n"
+    )
+    child = "import sys; sys.path.insert(0, {src!r}); from market_maker.kernel import {name}; print({name}())"
+
+    def key(name: str = "kernel_sources_hash") -> str:
+        command = [sys.executable, "-B", "-c", child.format(src=str(package.parent), name=name)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    first, every = key(), key("sources_hash")
+    (package / "host.py").write_text("from market_maker import entry\n")
+    assert (key(), key("sources_hash") == every) == (first, False)
+    for changed in ("deep/limits.py", "deep/__init__.py", "rows.py", "entry.py", "__init__.py", "kernel.py"):
+        before = key()
+        with (package / changed).open("a") as file:
+            file.write("# edited\n")
+        assert key() != before, changed

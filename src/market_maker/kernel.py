@@ -5,15 +5,16 @@ a one-row structured array of the same field names; kernels take the record `row
 write `state.y`. The same source runs compiled and, with NUMBA_DISABLE_JIT=1, as plain Python.
 
 Numba's file cache does not notice edits of callees or of constants in other files, so a stale cache would
-trade old logic. The cache folder is therefore keyed by a hash of all sources of the package, and that is
-set here, before Numba is imported.
+trade old logic. The cache folder is therefore keyed by a hash of every source that has a kernel and of all
+that these import, however indirectly, and that is set here, before Numba is imported.
 """
 
 import dataclasses
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
@@ -27,15 +28,53 @@ Row = NDArray[Any]
 
 _KEPT_CACHES = 4
 _PACKAGE = Path(__file__).parent
+_MODULE = "market_maker.kernel"
+# Where a function is compiled, and which modules and names a line imports, in brackets or not.
+_HAS_KERNELS = re.compile(rb"^[ \t]*@(?:inner_)?kernel\b", re.MULTILINE)
+_NAMES_OF = rb"from[ \t]+(market_maker[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)"
+_IMPORTED = re.compile(rb"^[ \t]*(?:" + _NAMES_OF + rb"|import[ \t]+(market_maker[\w.]*))", re.MULTILINE)
 
 
 @cache
 def sources_hash() -> str:
     """Hash of all sources of the package as they were first asked for: every result is a function of them."""
+    return _hash(_sources())
+
+
+def kernel_sources_hash() -> str:
+    """Hash of the sources that compiled code can depend on."""
+    sources = _sources()
+    found: set[str] = set()
+    left = {module for module, text in sources.items() if _HAS_KERNELS.search(text)} | {_MODULE}
+    while left:
+        module = left.pop()
+        found.add(module)
+        left |= (_imported(module, sources[module]) & sources.keys()) - found
+    return _hash({module: sources[module] for module in found})
+
+
+def _sources() -> dict[str, bytes]:
+    """Text of each module of the package, by its dotted name."""
+    paths = {path.relative_to(_PACKAGE.parent).with_suffix(""): path for path in _PACKAGE.rglob("*.py")}
+    return {".".join(name.parts).removesuffix(".__init__"): path.read_bytes() for name, path in paths.items()}
+
+
+def _imported(module: str, text: bytes) -> set[str]:
+    """Names that may be modules of ours that a module imports; its packages are run before it."""
+    parts = module.split(".")
+    named = {".".join(parts[:length]) for length in range(1, len(parts))}
+    for package, names, plain_import in _IMPORTED.findall(text):
+        base = (package or plain_import).decode()
+        named.add(base)
+        named |= {f"{base}.{name.decode()}" for name in re.findall(rb"\w+", names)}
+    return named
+
+
+def _hash(sources: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
-        digest.update(path.read_bytes())
+    for module, text in sorted(sources.items()):
+        digest.update(module.encode())
+        digest.update(text)
     return digest.hexdigest()[:16]
 
 
@@ -44,7 +83,7 @@ def _set_cache_dir() -> None:
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = base / "extended-market-maker" / "kernels"
-    folder = root / sources_hash()
+    folder = root / kernel_sources_hash()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
@@ -151,4 +190,14 @@ def _plain(item: Any) -> Any:  # noqa: ANN401
     return item
 
 
-__all__ = ["Row", "inner_kernel", "kernel", "new_row", "plain", "row_dtype", "sources_hash", "write_row"]
+__all__ = [
+    "Row",
+    "inner_kernel",
+    "kernel",
+    "kernel_sources_hash",
+    "new_row",
+    "plain",
+    "row_dtype",
+    "sources_hash",
+    "write_row",
+]
