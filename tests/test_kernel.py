@@ -122,7 +122,7 @@ def test_the_key_of_the_cache_covers_what_kernels_import_and_nothing_else(tmp_pa
     (package / "deep" / "limits.py").write_text("LARGEST = 1\n")
     (package / "rows.py").write_text("from market_maker.deep import (\n    limits,\n)\n")
     (package / "entry.py").write_text(
-        "from market_maker.kernel import kernel\nimport market_maker.rows\n@kernel\ndef one():\n    return 1\n"
+        "from market_maker.kernel import kernel\nimport market_maker.rows\n@kernel\ndef one():\n    pass\n"
     )
     (package / "host.py").write_text(
         "from market_maker import entry\nfrom market_maker.kernel import new_row\n"
