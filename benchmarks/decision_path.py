@@ -29,7 +29,8 @@ from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.rules import ExchangeRules
 from market_maker.emulator.scenarios import build_flows, instruments
 from market_maker.emulator.streams import StreamFrame, Topic
-from market_maker.exchanges.frames import decode_book, decode_mark, decode_trades
+from market_maker.exchanges.frames import decode_book, decode_trades
+from market_maker.exchanges.quotes import decode_mark
 from market_maker.exchanges.replies import decode_candles
 from market_maker.gateway import Candle, Fees, Gateway
 from market_maker.instrument import Instrument

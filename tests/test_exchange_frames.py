@@ -15,9 +15,9 @@ from market_maker.exchanges.frames import (
     Unknown,
     decode_book,
     decode_funding,
-    decode_mark,
     decode_trades,
 )
+from market_maker.exchanges.quotes import decode_mark
 from market_maker.gateway import (
     BalanceReport,
     FillReport,

@@ -14,10 +14,15 @@ from market_maker.exchanges.frames import (
     decode_account,
     decode_book,
     decode_funding,
-    decode_mark,
     decode_trades,
 )
-from market_maker.exchanges.quotes import decode_bbo, decode_index, foreign_envelope, read_envelope
+from market_maker.exchanges.quotes import (
+    decode_bbo,
+    decode_index,
+    decode_mark,
+    foreign_envelope,
+    read_envelope,
+)
 from market_maker.exchanges.settlements import decode_settlements
 from market_maker.exchanges.wire import CorruptFrame
 from market_maker.gateway import FillReport, OrderReport, VenueError

@@ -35,7 +35,7 @@ from market_maker.exchanges.wire import (
     ticks_of,
     traded_price,
 )
-from market_maker.gateway import AccountEvent, FundingRate, MarkPrice
+from market_maker.gateway import AccountEvent, FundingRate
 from market_maker.instrument import Instrument
 
 _WHOLE_BOOK_BYTES: Final = 2_000
@@ -99,17 +99,6 @@ class _TradesFrame(msgspec.Struct, gc=False):
     data: list[_Trade]
 
 
-class _Mark(msgspec.Struct, gc=False):
-    m: str
-    p: Decimal
-    ts: int = 0
-
-
-class _MarkFrame(msgspec.Struct, gc=False):
-    data: _Mark
-    ts: int
-
-
 class _Funding(msgspec.Struct, gc=False):
     m: str
     f: Decimal
@@ -138,7 +127,6 @@ _read_book = frame_reader(_BookFrame, "a book frame")
 _read_whole_book = frame_reader(_WholeBookFrame, "a book frame")
 _read_exact_book = frame_reader(_ExactBookFrame, "a book frame")
 _read_trades = frame_reader(_TradesFrame, "a trades frame")
-_read_mark = frame_reader(_MarkFrame, "a mark price frame")
 _read_funding = frame_reader(_FundingFrame, "a funding frame")
 _read_account = frame_reader(_AccountWire, "an account frame")
 
@@ -216,22 +204,6 @@ def _trade(wire: _Trade, instrument: Instrument, recv_ns: int) -> Trade:
         venue_ns=wire.time_ms * NS_PER_MS,
         recv_ns=recv_ns,
     )
-
-
-def decode_mark(frame: bytes, instrument: Instrument) -> MarkPrice:
-    """Mark price; it lies off the tick grid.
-
-    Example::
-
-        {"type":"MP","data":{"m":"BTC-USD","p":"84058.473541750005","ts":1790425441925},
-         "ts":1790425441930,"seq":1,"sourceEventId":null}
-    """
-    wire = _read_mark(frame)
-    check_market(wire.data.m, instrument)
-    price = amount(wire.data.p, "mark price")
-    if price <= 0:
-        raise corrupt(f"a positive mark price of {instrument.name}", price)
-    return MarkPrice(wire.data.m, price, (wire.data.ts or wire.ts) * NS_PER_MS)
 
 
 def decode_funding(frame: bytes, instrument: Instrument) -> FundingRate:
@@ -322,6 +294,5 @@ __all__ = [
     "decode_account",
     "decode_book",
     "decode_funding",
-    "decode_mark",
     "decode_trades",
 ]

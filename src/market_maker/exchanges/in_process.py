@@ -27,10 +27,9 @@ from market_maker.exchanges.frames import (
     decode_account,
     decode_book,
     decode_funding,
-    decode_mark,
     decode_trades,
 )
-from market_maker.exchanges.quotes import decode_bbo, decode_index
+from market_maker.exchanges.quotes import decode_bbo, decode_index, decode_mark
 from market_maker.exchanges.turns import Turns
 from market_maker.exchanges.wire import CorruptFrame, Unknown
 from market_maker.gateway import (

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from market_maker.clock import Clock
 from market_maker.config_sections import ConnectionSettings
-from market_maker.exchanges.frames import decode_book, decode_funding, decode_mark
+from market_maker.exchanges.frames import decode_book, decode_funding
 from market_maker.exchanges.link import Link, StreamHearer, StreamLoss, hear_all
-from market_maker.exchanges.quotes import Envelope, decode_bbo, decode_index, foreign_envelope
+from market_maker.exchanges.quotes import Envelope, decode_bbo, decode_index, decode_mark, foreign_envelope
 from market_maker.exchanges.side_streams import MAX_BACKLOG, Decode, MarketOutbox, PublicTrades, SideStream
 from market_maker.exchanges.socket import Connector, StreamBroken
 from market_maker.exchanges.turns import Turns

@@ -1,4 +1,4 @@
-"""Decoders of the small frames beside the book: best quote, index price, and what every frame carries.
+"""Decoders of the small frames beside the book: best quote, mark and index price, and what every frame has.
 
 They come up to a hundred times a second and hold a handful of numbers, so they are read in Decimal, exactly.
 """
@@ -18,7 +18,7 @@ from market_maker.exchanges.wire import (
     lots_of,
     ticks_of,
 )
-from market_maker.gateway import IndexPrice
+from market_maker.gateway import IndexPrice, MarkPrice
 from market_maker.instrument import Instrument
 
 
@@ -50,20 +50,20 @@ class _QuoteFrame(msgspec.Struct, gc=False):
     ts: int
 
 
-class _Index(msgspec.Struct, gc=False):
+class _Price(msgspec.Struct, gc=False):
     m: str
     p: Decimal
     ts: int = 0
 
 
-class _IndexFrame(msgspec.Struct, gc=False):
-    data: _Index
+class _PriceFrame(msgspec.Struct, gc=False):
+    data: _Price
     ts: int
 
 
 read_envelope = frame_reader(Envelope, "a frame with a type and a number")
 _read_quote = frame_reader(_QuoteFrame, "a best quote frame")
-_read_index = frame_reader(_IndexFrame, "an index price frame")
+_read_price = frame_reader(_PriceFrame, "a price frame")
 
 
 def foreign_envelope(frame: bytes, types: Container[str]) -> Envelope | None:
@@ -108,12 +108,12 @@ def _levels(levels: list[_Level], instrument: Instrument) -> list[tuple[int, int
     return [level for level in found if level[1]]
 
 
-def decode_index(frame: bytes, instrument: Instrument) -> IndexPrice:
-    """Index price; it lies off the tick grid.
+def decode_mark(frame: bytes, instrument: Instrument) -> MarkPrice:
+    """Mark price; it lies off the tick grid.
 
     Example::
 
-        {"type":"IP","data":{"m":"BTC-USD","p":"84061.10250000000","ts":1790425441925},
+        {"type":"MP","data":{"m":"BTC-USD","p":"84058.473541750005","ts":1790425441925},
          "ts":1790425441930,"seq":1,"sourceEventId":null}
 
     Raises
@@ -121,9 +121,18 @@ def decode_index(frame: bytes, instrument: Instrument) -> IndexPrice:
     CorruptFrame
         If the frame is not JSON of this shape, is of another market, or the price is not positive.
     """
-    wire = _read_index(frame)
+    return MarkPrice(instrument.name, *_price(frame, instrument, "mark price"))
+
+
+def decode_index(frame: bytes, instrument: Instrument) -> IndexPrice:
+    """Index price, of the same shape (`"type":"IP"`), and refused for the same reasons."""
+    return IndexPrice(instrument.name, *_price(frame, instrument, "index price"))
+
+
+def _price(frame: bytes, instrument: Instrument, what: str) -> tuple[Decimal, int]:
+    wire = _read_price(frame)
     check_market(wire.data.m, instrument)
-    price = amount(wire.data.p, "index price")
+    price = amount(wire.data.p, what)
     if price <= 0:
-        raise corrupt(f"a positive index price of {instrument.name}", price)
-    return IndexPrice(wire.data.m, price, (wire.data.ts or wire.ts) * NS_PER_MS)
+        raise corrupt(f"a positive {what} of {instrument.name}", price)
+    return price, (wire.data.ts or wire.ts) * NS_PER_MS
