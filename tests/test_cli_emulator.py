@@ -158,8 +158,9 @@ def test_bad_input(capsys, tmp_path):
         assert (code, nowhere in said, "unknown error" in said) == (ExitCode.EXCHANGE, True, False)
 
 
-def test_the_faults_are_listed(capsys):
-    assert main(["emulator", "--fault=list"]) == ExitCode.OK
+@pytest.mark.parametrize("verb", ["emulator", "demo"])
+def test_the_faults_are_listed(capsys, verb):
+    assert main([verb, "--fault=list"]) == ExitCode.OK
     said = capsys.readouterr()
     assert known_faults() in said.out
     assert said.err == ""

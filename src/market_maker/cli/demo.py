@@ -87,7 +87,7 @@ def demo(
         list[str] | None,
         typer.Option(
             metavar="NAME[=VALUE]@FROM+FOR",
-            help="Let the exchange fail from a second of its life on, for so many.",
+            help="Let the exchange fail from a second of its life on, so long. 'list' tells what there is.",
         ),
     ] = None,
     profile: ProfileOption = None,
@@ -98,8 +98,11 @@ def demo(
 ) -> None:
     """Quote on an emulated exchange for a minute: no account, no network, nothing at stake."""
     from market_maker.config import DEFAULT_ORIGIN
-    from market_maker.emulator.faults import parse_fault
+    from market_maker.emulator.faults import known_faults, parse_fault
 
+    if fault == ["list"]:
+        print(f"Faults, with the value that each has where none is given:\n{known_faults()}")
+        return
     for text in fault or ():
         parse_fault(text)
     play = Play(
