@@ -424,7 +424,9 @@ class Reference:
         before, after = before_lots / s.lots_per_unit, lots / s.lots_per_unit
         left, order.traded = before - after - order.traded, 0.0
         front, behind = order.front, before - order.front
-        if s.queue_model != 0 and left >= 0 and behind >= 0:
+        if s.queue_model == 4 and left >= 0 and behind >= 0:
+            front = max(front - left, 0.0)
+        elif s.queue_model != 0 and left >= 0 and behind >= 0:
             f = (
                 (lambda x: x**s.queue_power)
                 if s.queue_model == 1

@@ -212,11 +212,12 @@ def test_models_differ_in_what_leaves_ahead_of_us():
         StrategyRow(queue_model=int(QueueModel.RISK_AVERSE)),
         StrategyRow(queue_model=int(QueueModel.POWER), queue_power=1.0),
         StrategyRow(queue_model=int(QueueModel.TRADE_THROUGH)),
+        StrategyRow(queue_model=int(QueueModel.AHEAD)),
     ]
-    wanted = orders(*({"now_ns": 5, "strategy": k, "price_ticks": 99, "lots": 9} for k in range(3)))
+    wanted = orders(*({"now_ns": 5, "strategy": k, "price_ticks": 99, "lots": 9} for k in range(4)))
     _, log = run(MarketRow(), models, rows, wanted)
     # 10 of 30 leave: in the linear model a third of them stood ahead, so 6 and two thirds were left.
-    assert [fills(log, k) for k in range(3)] == [[], [(10, 1, 99, 3)], []]
+    assert [fills(log, k) for k in range(4)] == [[], [(10, 1, 99, 3)], [], [(10, 1, 99, 9)]]
 
 
 def test_a_level_that_reaches_our_price_fills_us_with_what_is_new_in_it():

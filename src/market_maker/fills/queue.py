@@ -5,7 +5,8 @@ us and some behind, and nobody says which. With front F, back B = size − F and
 leavers behind us is f(B) / (f(B) + f(F)), so F' = F − (1 − p)·c + min(B − p·c, 0), and never more than the
 new size. f(x) = xⁿ or log(1 + x); a large n says that others leave from the longer part. (R. Rigtorp,
 "Estimating order queue position", 2013; hftbacktest's PowerProbQueueFunc and LogProbQueueFunc.) The
-risk-averse model lets all of them leave from behind.
+risk-averse model lets all of them leave from behind, its opposite (AHEAD) from ahead while there are any: what
+a real queue does lies between.
 
 The queue is counted in floats of `lots_per_unit` lots, each order's by itself and in the order of events, so
 nothing depends on the order of a sum.
@@ -20,6 +21,7 @@ from market_maker.kernel import inner_kernel
 _RISK_AVERSE: Final = int(QueueModel.RISK_AVERSE)
 _LOG: Final = int(QueueModel.LOG)
 _TRADE_THROUGH: Final = int(QueueModel.TRADE_THROUGH)
+_AHEAD: Final = int(QueueModel.AHEAD)
 
 
 @inner_kernel
@@ -50,7 +52,9 @@ def on_level(s: StrategyRow, order: OrderRow, before_lots: int, lots: int) -> No
     left = before - after - order.traded
     order.traded = 0.0
     front = order.front
-    if s.queue_model != _RISK_AVERSE and left >= 0.0 and front <= before:
+    if s.queue_model == _AHEAD and left >= 0.0 and front <= before:
+        front = max(front - left, 0.0)
+    elif s.queue_model != _RISK_AVERSE and left >= 0.0 and front <= before:
         back = before - front
         behind = share_behind(s, front, back)
         front = front - (1.0 - behind) * left + min(back - behind * left, 0.0)

@@ -44,6 +44,7 @@ class QueueModel(IntEnum):
     POWER = 1  # share of leavers behind us: f(back) / (f(back) + f(front)) with f(x) = xⁿ
     LOG = 2  # the same with f(x) = log(1 + x)
     TRADE_THROUGH = 3  # never: an order fills only where the market trades past its price
+    AHEAD = 4  # others leave from ahead of us, as long as there are any: the best that can be hoped
 
 
 class OrderPlace(IntEnum):
