@@ -5,8 +5,8 @@ us and some behind, and nobody says which. With front F, back B = size − F and
 leavers behind us is f(B) / (f(B) + f(F)), so F' = F − (1 − p)·c + min(B − p·c, 0), and never more than the
 new size. f(x) = xⁿ or log(1 + x); a large n says that others leave from the longer part. (R. Rigtorp,
 "Estimating order queue position", 2013; hftbacktest's PowerProbQueueFunc and LogProbQueueFunc.) The
-risk-averse model lets all of them leave from behind, its opposite (AHEAD) from ahead while there are any: what
-a real queue does lies between.
+risk-averse model lets all of them leave from behind, its opposite (AHEAD) from ahead while there are any:
+what a real queue does lies between.
 
 The queue is counted in floats of `lots_per_unit` lots, each order's by itself and in the order of events, so
 nothing depends on the order of a sum.
