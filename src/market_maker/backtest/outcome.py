@@ -154,6 +154,8 @@ class Outcome:
     ----------
     summary : RunSummary
         Exact; the parts of its PnL add up to the change of equity to the last digit.
+    tick, step : Decimal
+        The market's grid, USD and base units: what ticks and lots of the arrays are worth.
     intervals : mapping of str to Interval
         By figure, those of `FIGURES` that are defined: without volume there are no bps of it.
     market_volume_usd : Decimal
@@ -180,6 +182,8 @@ class Outcome:
     label: Label
     market: str
     summary: RunSummary
+    tick: Decimal = Decimal(1)
+    step: Decimal = Decimal(1)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     market_volume_usd: Decimal = Decimal(0)
     volume_share: float = 0.0
