@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 GAP_NS: Final = 10 * NS_PER_S
+SIDES_INFERRED: Final = "taker_sides_inferred"  # a finding: trades whose taker the recorder only guessed
 _ROWS: Final = 16_384
 _REMEMBERED_IDS: Final = 8_192
 
@@ -125,10 +126,12 @@ def _quotes(market: ParquetMarket, table: Table, findings: Findings) -> Iterator
 
 
 def _trades(market: ParquetMarket, findings: Findings) -> Iterator[Messages]:
-    with_id = "id" in market.trades.columns
-    columns = (*TRADE_COLUMNS, "id") if with_id else TRADE_COLUMNS
+    with_id, with_doubt = ("id" in market.trades.columns, "side_sure" in market.trades.columns)
+    columns = (*TRADE_COLUMNS, *["id"] * with_id, *["side_sure"] * with_doubt)
     seen = RecentIds(findings)
     for batch, reader, stamps in _pieces(market, market.trades, columns, findings):
+        if with_doubt:
+            findings.count(SIDES_INFERRED, len(batch) - int(batch["side_sure"].sum()))
         rows = (
             trade_codes(reader.stamp_array("side")),
             reader.whole("px", is_price=True),
