@@ -90,7 +90,7 @@ class FillRecord:
     mid2_1s: int = 0
     mid2_5s: int = 0
     mid2_30s: int = 0
-    queue_ahead_lots: float = 0.0  # ahead of the order when it was accepted
+    queue_ahead_lots: int = -1  # ahead of the order when it was accepted; −1: unknown
     age_ns: int = 0  # since it was accepted; 0: unknown
     position_lots: int = 0  # after it
 
