@@ -9,9 +9,10 @@ from inside import BTC, Inside, in_virtual_time
 from market_maker.clock import LoopClock
 from market_maker.domain import NS_PER_S, BestQuote, BookUpdate, Side, Trade
 from market_maker.exchanges.in_process import InProcessGateway
+from market_maker.exchanges.records import record_of
 from market_maker.gateway import FundingRate, IndexPrice, MarketNotFound, MarkPrice, StreamLost
 from market_maker.instrument import Instrument
-from market_maker.recorder import Recorder, RecorderSettings, record_of
+from market_maker.recorder import Recorder, RecorderSettings
 from market_maker.recordings.segments import SegmentHeader, SegmentWriter, read_header, read_records
 
 T0 = 1_767_571_230 * NS_PER_S

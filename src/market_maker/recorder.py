@@ -15,21 +15,11 @@ from typing import Final
 import numpy as np
 
 from market_maker.clock import Clock
-from market_maker.domain import NS_PER_S, BestQuote, BookUpdate, Trade
-from market_maker.gateway import FundingRate, Gateway, IndexPrice, MarketEvent, MarkPrice, StreamLost
+from market_maker.domain import NS_PER_S
+from market_maker.exchanges.records import record_of
+from market_maker.gateway import Gateway
 from market_maker.instrument import Instrument
-from market_maker.recordings.segments import (
-    SUFFIX,
-    BookRecord,
-    LostRecord,
-    QuoteRecord,
-    Record,
-    SegmentHeader,
-    SegmentWriter,
-    TradeRecord,
-    ValueRecord,
-    cut_torn_tail,
-)
+from market_maker.recordings.segments import SUFFIX, Record, SegmentHeader, SegmentWriter, cut_torn_tail
 
 _BLOCK_RECORDS: Final = 1_000
 _HOUR_NS: Final = 3_600 * NS_PER_S
@@ -41,34 +31,6 @@ class RecorderSettings:
 
     block_s: float = 1.0
     segment_bytes: int = 256 << 20
-
-
-def record_of(event: MarketEvent, recv_ns: int) -> Record:
-    """Record of an event; `recv_ns` is for those that do not carry their own."""
-    match event:
-        case BookUpdate():
-            return BookRecord(
-                event.is_snapshot, event.bids, event.asks, event.seq, event.venue_ns, event.recv_ns
-            )
-        case BestQuote():
-            return QuoteRecord(*event[1:])
-        case Trade():
-            return TradeRecord(
-                event.trade_id,
-                int(event.taker_side),
-                event.price_ticks,
-                event.size_lots,
-                event.venue_ns,
-                event.recv_ns,
-            )
-        case MarkPrice():
-            return ValueRecord("mark", str(event.price), event.venue_ns, recv_ns)
-        case IndexPrice():
-            return ValueRecord("index", str(event.price), event.venue_ns, recv_ns)
-        case FundingRate():
-            return ValueRecord("funding", str(event.rate), event.venue_ns, recv_ns)
-        case StreamLost():
-            return LostRecord(event.why, recv_ns)
 
 
 class Recorder:

@@ -44,6 +44,9 @@ from market_maker.recordings.store import (
     TRADE_SELL,
 )
 
+FOREVER_NS: Final = 2**63 - 1
+Stamped = BookRecord | QuoteRecord | TradeRecord | ValueRecord
+
 _OVERTAKING_NS: Final = 500 * NS_PER_MS
 _REMEMBERED_IDS: Final = 8_192
 _VALUE_CODES: Final = {"mark": MARK, "index": INDEX, "funding": FUNDING}
@@ -105,7 +108,7 @@ def segment_messages(market: SegmentMarket, findings: Findings) -> Iterator[Mess
     RecordingError
         At the first block that is damaged.
     """
-    translator = _Translator(market, findings)
+    translator = Translator(market.grid.tick, findings)
     at_ns = 0
     for stamp_ns, record in _in_order(_records(market)):
         findings.count("stamps_raised", int(stamp_ns < at_ns))
@@ -127,32 +130,55 @@ def _records(market: SegmentMarket) -> Iterator[Record]:
 
 
 def _in_order(records: Iterator[Record]) -> Iterator[tuple[int, Record]]:
-    waiting: list[tuple[int, int, int, Record]] = []
-    newest_ns = 0
-    for number, record in enumerate(records):
+    waiting, newest_ns = Waiting(), 0
+    for record in records:
         if isinstance(record, LostRecord):
             # What came before it is told before it.
-            while waiting:
-                yield _popped(waiting)
+            yield from waiting.until(FOREVER_NS)
             yield newest_ns, record
             continue
         newest_ns = max(newest_ns, record.venue_ns)
-        heapq.heappush(waiting, (record.venue_ns, _RANKS[type(record)], number, record))
-        while waiting[0][0] < newest_ns - _OVERTAKING_NS:
-            yield _popped(waiting)
-    while waiting:
-        yield _popped(waiting)
+        waiting.push(record)
+        yield from waiting.until(newest_ns - _OVERTAKING_NS)
+    yield from waiting.until(FOREVER_NS)
 
 
-def _popped(waiting: list[tuple[int, int, int, Record]]) -> tuple[int, Record]:
-    stamp_ns, _, _, record = heapq.heappop(waiting)
-    return stamp_ns, record
+class Waiting:
+    """Records of a market that wait until whatever they overtook has come too."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, int, Stamped]] = []
+        self._pushed = 0
+
+    @property
+    def first_ns(self) -> int:
+        """The venue's stamp of the first one; FOREVER_NS where none waits."""
+        return self._heap[0][0] if self._heap else FOREVER_NS
+
+    def push(self, record: Stamped) -> None:
+        """Take a record in."""
+        heapq.heappush(self._heap, (record.venue_ns, _RANKS[type(record)], self._pushed, record))
+        self._pushed += 1
+
+    def until(self, before_ns: int) -> Iterator[tuple[int, Stamped]]:
+        """Records stamped before an instant, with their stamps, in the venue's order; they wait no more."""
+        while self._heap and self._heap[0][0] < before_ns:
+            stamp_ns, _, _, record = heapq.heappop(self._heap)
+            yield stamp_ns, record
 
 
-class _Translator:
-    def __init__(self, market: SegmentMarket, findings: Findings) -> None:
+class Translator:
+    """Makes messages of records, each trade once.
+
+    Attributes
+    ----------
+    found : MessageList
+        The messages so far.
+    """
+
+    def __init__(self, tick: Decimal, findings: Findings) -> None:
         self.found = MessageList()
-        self._tick = market.grid.tick
+        self._tick = tick
         self._findings = findings
         self._trades: dict[int, None] = {}
         self._last_book_ns = 0
