@@ -57,15 +57,14 @@ def as_reservations(
 def as_stationary_reservations(
     mid: float, inventory: float, gamma: float, most: float
 ) -> tuple[float, float]:
-    """Reservation bid and ask of an infinite horizon with discount ω = ½γ²σ²(q_max+1)²; |q| ≤ q_max.
+    """Reservation bid and ask of an infinite horizon with discount ω = ½γ²σ²(q_max+1)².
 
-    With this ω the volatility cancels. At the bound, the side that would leave it is infinitely far.
+    With this ω the volatility cancels. Whoever is long q_max buys at no price; |q| ≤ q_max.
     """
     room = (most + 1.0) * (most + 1.0) - inventory * inventory
     more, less = 1.0 - (1.0 + 2.0 * inventory) / room, 1.0 + (1.0 - 2.0 * inventory) / room
     bid = mid + math.log(more) / gamma if more > 0.0 else -math.inf
-    ask = mid + math.log(less) / gamma if less > 0.0 else math.inf
-    return bid, ask
+    return bid, mid + math.log(less) / gamma
 
 
 @kernel
