@@ -98,7 +98,7 @@ def save(
     SavedError
         If the folder holds something already, or a value has no exact form in JSON.
     """
-    _check_target(folder, replace=replace)
+    check_target(folder, replace=replace)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -151,7 +151,14 @@ def _check_kind(path: Path, content: bytes) -> None:
         raise SavedError(msg)
 
 
-def _check_target(folder: Path, *, replace: bool) -> None:
+def check_target(folder: Path, *, replace: bool) -> None:
+    """Refuse a folder that `save` would refuse, before the work is done.
+
+    Raises
+    ------
+    SavedError
+        If it holds something already: anything, or with `replace` anything but a result.
+    """
     if not folder.exists():
         return
     if folder.is_dir() and not any(folder.iterdir()):
