@@ -1,6 +1,7 @@
 """The command line, `mm`: one file per verb."""
 
 from market_maker.cli import (
+    calibrate,
     config,
     data,
     demo,
@@ -11,12 +12,28 @@ from market_maker.cli import (
     orders,
     record,
     replay,
+    report_html,
     run,
     status,
 )
 from market_maker.cli.app import main
 
 # Importing a verb's module declares the verb.
-_VERBS = (config, data, demo, doctor, download, emulator, markets, orders, record, replay, run, status)
+_VERBS = (
+    calibrate,
+    config,
+    data,
+    demo,
+    doctor,
+    download,
+    emulator,
+    markets,
+    orders,
+    record,
+    replay,
+    report_html,
+    run,
+    status,
+)
 
 __all__ = ["main"]

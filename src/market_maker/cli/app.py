@@ -137,6 +137,8 @@ def note(message: str) -> None:
 
 def _known_errors() -> dict[type[Exception], ExitCode]:
     """Errors that a person can mend, and the exit code of each. Imported only once there is an error."""
+    from market_maker.backtest.report import ReportError
+    from market_maker.backtest.saved import SavedError
     from market_maker.cli.confirmation import NotConfirmed
     from market_maker.config import ConfigError
     from market_maker.decision_record import InputsUnreadable
@@ -163,6 +165,8 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
         InstrumentError: ExitCode.EXCHANGE,
         StartRefused: ExitCode.EXCHANGE,
         RecordingError: ExitCode.DATA,
+        SavedError: ExitCode.DATA,
+        ReportError: ExitCode.USAGE,
         StatusError: ExitCode.DATA,
         JournalCorrupt: ExitCode.DATA,
         InputsUnreadable: ExitCode.DATA,
