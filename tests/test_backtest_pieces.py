@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_books import PlainBook
 
-from market_maker.backtest.pieces import between, split
+from market_maker.backtest.pieces import between, sliced, split
 from market_maker.recordings.store import (
     BEST_ASK,
     BEST_BID,
@@ -79,6 +79,11 @@ def test_the_whole_is_what_it_was():
     assert told(between(whole, 0, 100)) == told(whole)
     assert told(between(whole, 60, 61)) == [(60, TRADE_BUY, 101, 2)]
     assert told(between(whole, 61, 100)) == []
+
+
+def test_slices_are_cut_between_stamps():
+    assert [len(told([piece])) for piece in sliced(hour(ROWS), 2)] == [3, 2, 2]
+    assert told(sliced(hour(ROWS), 1)) == ROWS
 
 
 @pytest.mark.parametrize("start", [[], [(5, CLEAR, 0, 0), (6, GAP, 0, 0)]])

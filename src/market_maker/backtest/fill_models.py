@@ -34,6 +34,7 @@ from market_maker.instrument import Instrument
 from market_maker.recordings.parquet_source import SIDES_INFERRED
 from market_maker.recordings.store import CODES, TRADE_BUY, TRADE_SELL, TRADE_UNKNOWN, MarketInfo
 
+BASE: Final = "base"
 TRADE_THROUGH: Final = "trade_through"
 _TRADES: Final = tuple(CODES[code] for code in (TRADE_BUY, TRADE_SELL, TRADE_UNKNOWN))
 _UNSURE_SHARE: Final = 0.01
@@ -64,7 +65,7 @@ class Fees:
 
 _ALL: Final = (
     FillModel("pessimistic", QueueModel.RISK_AVERSE),
-    FillModel("base", QueueModel.POWER),
+    FillModel(BASE, QueueModel.POWER),
     FillModel("optimistic", QueueModel.AHEAD),
     FillModel(TRADE_THROUGH, QueueModel.TRADE_THROUGH, book_fills=False),
 )

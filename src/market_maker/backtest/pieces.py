@@ -47,6 +47,17 @@ def between(hours: Iterable[Hour], from_ns: int, to_ns: int) -> Iterator[Hour]:
             yield rest
 
 
+def sliced(hour: Hour, rows: int) -> Iterator[Hour]:
+    """Pieces of an hour of some number of rows, cut between stamps."""
+    first, count = 0, hour.venue_ns.size
+    while first < count:
+        # Up to the end of the stamp that the last row belongs to.
+        last = min(first + rows, count) - 1
+        end = int(np.searchsorted(hour.venue_ns, hour.venue_ns[last], side="right"))
+        yield _rows(hour, slice(first, end))
+        first = end
+
+
 def _rows(hour: Hour, span: slice) -> Hour:
     columns: list[Any] = [column[span] for column in hour]
     return Hour(*columns)
