@@ -14,8 +14,8 @@ from market_maker.backtest.report_columns import COLUMNS, latency_text, name_tex
 from market_maker.backtest.saved import Saved
 
 _SHOWN: Final = (
-    *("contestant", "uptime", "orders", "fills", "volume_share"),
-    *("pnl", "pnl_bps_alone", "interval", "max_inventory"),
+    *("contestant", "fill_model", "uptime", "orders", "fills", "volume_share"),
+    *("pnl", "pnl_bps_alone", "interval"),
 )
 _NO_PLOTLY: Final = "the page needs plotly; install the extra: extended-market-maker[backtest]"
 
@@ -75,16 +75,14 @@ def _of_market(runs: Sequence[Outcome]) -> Iterator[RenderableType]:
 
 def _table(runs: Sequence[Outcome]) -> Table:
     title = Text(f"{runs[0].market}, {latency_text(runs[0].label.latency_s)} to the exchange")
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in _SHOWN:
-        table.add_column(COLUMNS[name].heading, justify="right" if name != "contestant" else "left")
-    before = ""
-    for run in runs:
-        model = COLUMNS["fill_model"].text(run)
-        if model != before:
-            table.add_row(Text(f"fills: {model}", style="bold"))
-            before = model
-        table.add_row(*(Text(COLUMNS[name].text(run), no_wrap=True) for name in _SHOWN))
+        heading = COLUMNS[name].heading.replace(" ", "\n", 1)
+        table.add_column(heading, justify="left" if name in _SHOWN[:2] else "right")
+    for run, following in zip(runs, [*runs[1:], None], strict=True):
+        ends = following is not None and following.label.fill_model != run.label.fill_model
+        cells = [Text(COLUMNS[name].text(run), no_wrap=True) for name in _SHOWN]
+        table.add_row(*cells, end_section=ends)
     return table
 
 
