@@ -56,7 +56,7 @@ def measure(contestants: int, rows: int) -> dict[str, float]:
     hour, clock = market(rows), SystemClock()
     run = MarketMakerRun(INSTRUMENT, [Contestant(fills=travel)] * contestants)
     begun_ns = clock.perf_ns()
-    log = run.run([hour])
+    log = run.run([hour]).log
     seconds = (clock.perf_ns() - begun_ns) / 1e9
     return {
         "settings": contestants,

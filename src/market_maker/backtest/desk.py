@@ -8,8 +8,8 @@ from typing import Final
 
 from market_maker import post_only_safety
 from market_maker import reprice_pipeline as pipeline
-from market_maker.backtest import limits
-from market_maker.backtest.rows import Bench, SlotOrderRow
+from market_maker.backtest import accounting, limits, linear
+from market_maker.backtest.rows import Bench, Quoter, SlotOrderRow
 from market_maker.domain import NS_PER_S, Action, Reason
 from market_maker.fills import orders
 from market_maker.fills.rows import EventKind, FillReason, ReplyRow
@@ -19,6 +19,7 @@ _NS_PER_S: Final = NS_PER_S
 _LATENCY_WEIGHT: Final = 0.1
 _NONE: Final = int(Reason.NONE)
 _RISK_ORDER_RATE: Final = int(Reason.RISK_ORDER_RATE)
+_LINEAR: Final = int(Quoter.LINEAR)
 _KEEP: Final = int(Action.KEEP)
 _REPLACE: Final = int(Action.REPLACE)
 _CANCEL: Final = int(Action.CANCEL)
@@ -74,6 +75,7 @@ def _on_accepted(b: Bench, k: int, i: int, now_ns: int) -> None:
     h.remaining_lots = h.new_remaining_lots
     h.reduce_only = h.new_reduce_only
     h.placed_ns = h.new_placed_ns
+    h.limit_lots = h.new_limit_lots
     h.new_id = 0
     latency_s = (now_ns - h.placed_ns) / _NS_PER_S
     a.order_latency_s += _LATENCY_WEIGHT * (latency_s - a.order_latency_s)
@@ -82,8 +84,12 @@ def _on_accepted(b: Bench, k: int, i: int, now_ns: int) -> None:
 
 @inner_kernel
 def _on_fill(b: Bench, k: int, i: int, r: ReplyRow) -> None:
-    h = b.held[i]
-    b.accounts[k].position_lots += r.side * r.lots
+    h, a = b.held[i], b.accounts[k]
+    a.position_lots += r.side * r.lots
+    limit = a.limit_long_lots if r.side > 0 else a.limit_short_lots
+    limit = max(limit, h.limit_lots if r.order_id == h.order_id else h.new_limit_lots)
+    if r.side * a.position_lots > limit:
+        b.risks[k].breaches += 1
     if r.order_id == h.order_id:
         h.remaining_lots -= r.lots
         if h.remaining_lots == 0:
@@ -144,7 +150,7 @@ def hear(b: Bench, k: int, now_ns: int) -> bool:
 
 @inner_kernel
 def _send_order(b: Bench, k: int, i: int, now_ns: int, old: int, old_id: int) -> None:
-    w, d, h, r = b.world, b.decisions[k], b.held[i], b.risks[k]
+    w, d, h, r, a = b.world, b.decisions[k], b.held[i], b.risks[k], b.accounts[k]
     g = orders.new_order(w, k)
     if g < 0:
         w.market[0].overflow = True
@@ -164,6 +170,7 @@ def _send_order(b: Bench, k: int, i: int, now_ns: int, old: int, old_id: int) ->
     h.new_remaining_lots = d.size_lots
     h.new_reduce_only = d.reduce_only
     h.new_placed_ns = now_ns
+    h.new_limit_lots = a.limit_long_lots if order.side > 0 else a.limit_short_lots
     if old_id != 0:
         r.replaced += 1
     else:
@@ -179,6 +186,7 @@ def _carry_out(b: Bench, k: int, i: int, now_ns: int) -> bool:
         reason = limits.refusal(b, k, b.slots[i], d, now_ns)
         if reason != _NONE:
             r.refused += 1
+            h.reason = reason
             if action != _REPLACE or reason == _RISK_ORDER_RATE:
                 return False
             # The old quote was judged wrong: it must not rest on because its successor may not.
@@ -196,15 +204,25 @@ def _carry_out(b: Bench, k: int, i: int, now_ns: int) -> bool:
 
 
 @inner_kernel
-def decide_all(b: Bench, k: int, now_ns: int) -> None:
-    """Ask the pipeline about each slot, nearest first, and send what it wants."""
-    each = len(b.slots) // len(b.params)
-    one = slice(k, k + 1)
-    for i in range(k * each, (k + 1) * each):
-        b.risks[k].decisions += 1
+def _decide(b: Bench, k: int, i: int, now_ns: int) -> None:
+    if b.quoters[k].kind == _LINEAR:
+        linear.decide(b, k, i, now_ns)
+    else:
+        one = slice(k, k + 1)
         pipeline.decide(
             b.params[one], b.states[one], b.accounts[one], b.slots[i : i + 1], b.decisions[one], now_ns
         )
+    b.risks[k].decisions += 1
+    b.held[i].reason = b.decisions[k].reason
+
+
+@inner_kernel
+def decide_all(b: Bench, k: int, now_ns: int) -> None:
+    """Ask about each slot, nearest first, and send what is wanted."""
+    first = k * (len(b.slots) // len(b.params))
+    for i in range(first, first + 2 * b.params[k].quote.num_levels):
+        _decide(b, k, i, now_ns)
         if b.decisions[k].action != _KEEP and _carry_out(b, k, i, now_ns):
             # The reservation is made: the other levels must see it before they decide.
             write_slots(b, k)
+    accounting.note_standing(b, k, now_ns)

@@ -6,11 +6,24 @@ from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from market_maker.backtest import runner
-from market_maker.backtest.rows import LARGEST, Bench, FeedRow, RiskRow, SlotOrderRow
-from market_maker.domain import BPS, NS_PER_S
+from market_maker.backtest.rows import (
+    LARGEST,
+    SPENT_CELLS,
+    SPENT_REASONS,
+    Bench,
+    ClockRow,
+    FeedRow,
+    MidRow,
+    Piece,
+    QuoterRow,
+    RiskRow,
+    SampleRow,
+    SlotOrderRow,
+    StandingRow,
+)
+from market_maker.domain import BPS, NS_PER_S, Reason
 from market_maker.exposure import PPM
 from market_maker.fills.engine import FillEngine, frozen
 from market_maker.fills.rows import MarketRow, StrategyRow, rows_of
@@ -22,18 +35,25 @@ from market_maker.recordings.store import Hour
 from market_maker.risk_manager import RiskSettings, limit_pusd
 from market_maker.risk_view import market_rules
 from market_maker.strategy_rows import Account, BookRow, DecisionRow, Params, Slot, State
+from market_maker.summary import OrderCounts, Quotes, Uptime, UptimeTracker
 
 _PPB_PER_BPS: Final = 100_000
 _ANY_RATE: Final = 10**15
+_MIDS: Final = 1 << 16
+_SAMPLES: Final = 1 << 12
+_BOTH: Final = 0
+_ONE: Final = 1
+_NEITHER: Final = 2
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One setting in a run: the strategy's parameters, its limits, and how its orders fill and travel."""
+    """One setting in a run: how it quotes, its parameters and limits, how its orders fill and travel."""
 
     params: Params = field(default_factory=Params)
     risk: RiskSettings = field(default_factory=RiskSettings)
     fills: StrategyRow = field(default_factory=StrategyRow)
+    quoter: QuoterRow = field(default_factory=QuoterRow)
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,8 @@ class RunSettings:
     timer_s: float = 0.25  # s between two looks at a quiet book
     order_life_s: float = 300.0  # s that an order lives at the exchange
     start_equity_usd: float = 10_000.0
+    sample_s: float = 0.0  # s between two samples of every contestant, 0: none
+    score_from_ns: int = 0  # before this instant time and requests are not counted
 
 
 def market_row(instrument: Instrument) -> MarketRow:
@@ -93,7 +115,7 @@ class MarketMakerRun:
     instrument : Instrument
         Rules of the market.
     contestants : sequence of Contestant
-        They do not see each other. Their number of levels is the same, or it is an error.
+        They do not see each other.
 
     Attributes
     ----------
@@ -110,19 +132,21 @@ class MarketMakerRun:
         settings: RunSettings | None = None,
     ) -> None:
         settings = settings or RunSettings()
-        levels = {contestant.params.quote.num_levels for contestant in contestants}
-        if len(levels) != 1:
-            msg = f"expected one number of levels for all settings of a run, was {sorted(levels)}"
-            raise ValueError(msg)
         self.rows = 0
-        self._each = 2 * levels.pop()
+        self._each = 2 * max(contestant.params.quote.num_levels for contestant in contestants)
         self._count = len(contestants)
-        self._timer_ns = round(settings.timer_s * NS_PER_S)
+        self._settings = settings
         self._feeds = rows_of(FeedRow, len(settings.feed_extra_ns))
         self._feeds["extra_ns"] = settings.feed_extra_ns
         self._feeds["depth_levels"] = max(1, settings.book.book_depth_levels)
         self._feeds["depth_span"] = settings.book.book_depth_bps / BPS
-        self._cursor: Any = np.zeros(2 + len(self._feeds), np.int64)
+        self._cursor: Any = np.zeros(1 + len(self._feeds), np.int64)
+        self._clock: Any = rows_of(ClockRow, 1)
+        self._spent: Any = np.zeros((self._count, SPENT_CELLS), np.int64)
+        self._mids: Any = rows_of(MidRow, _MIDS)
+        self._samples: Any = rows_of(SampleRow, max(_SAMPLES, 4 * self._count))
+        self._standings: Any = rows_of(StandingRow, self._count)
+        self._standings["cell"] = (_NEITHER * SPENT_REASONS + int(Reason.STARTING)) * 2
         self._tail: Hour | None = None
         self.engine = FillEngine(
             market_row(instrument),
@@ -138,6 +162,7 @@ class MarketMakerRun:
         count = self._count
         params, risks = rows_of(Params, count), rows_of(RiskRow, count)
         accounts, slots = rows_of(Account, count), rows_of(Slot, count * self._each)
+        quoters = rows_of(QuoterRow, count)
         for k, contestant in enumerate(contestants):
             fills = contestant.fills
             market = MarketParams(
@@ -147,6 +172,7 @@ class MarketMakerRun:
                 taker_fee_bps=fills.taker_fee_ppb / _PPB_PER_BPS,
             )
             write_row(params[k : k + 1], replace(contestant.params, market=market))
+            write_row(quoters[k : k + 1], contestant.quoter)
             write_row(risks[k : k + 1], risk_row(instrument, contestant, settings))
             write_row(accounts[k : k + 1], Account(order_latency_s=fills.request_ns / NS_PER_S))
         slots["level"] = np.tile(np.repeat(np.arange(self._each // 2), 2), count)
@@ -154,6 +180,7 @@ class MarketMakerRun:
         return Bench(
             world=self.engine.world,
             params=params,
+            quoters=quoters,
             states=rows_of(State, count),
             accounts=accounts,
             risks=risks,
@@ -163,10 +190,15 @@ class MarketMakerRun:
             books=rows_of(BookRow, len(self._feeds)),
             feeds=self._feeds,
             cursor=self._cursor,
+            clock=self._clock,
+            standings=self._standings,
+            spent=self._spent,
+            mids=self._mids,
+            samples=self._samples,
         )
 
-    def feed(self, hour: Hour) -> Iterator[NDArray[Any]]:
-        """Run a piece of the market, of any length in whole frames; the log comes in pieces.
+    def feed(self, hour: Hour) -> Iterator[Piece]:
+        """Run a piece of the market, of any length in whole frames; what came of it comes in pieces.
 
         What is not certain before later rows are known waits for them, so it does not matter how a market
         is cut.
@@ -176,34 +208,80 @@ class MarketMakerRun:
         self.rows += len(hour.venue_ns)
         rows = hour if self._tail is None else _joined(self._tail, hour)
         if self._tail is None:
-            self._cursor[-1] = int(hour.venue_ns[0]) + self._timer_ns
+            self._start(int(hour.venue_ns[0]))
         yield from self._run(rows, int(hour.venue_ns[-1]) - 1)
         # A slow feed has not heard all of it yet.
-        first = int(self._cursor[1:-1].min())
+        first = int(self._cursor[1:].min())
         columns: list[Any] = [column[first:] for column in rows]
         self._tail = Hour(*columns)
-        self._cursor[:-1] -= first
+        self._cursor -= first
 
-    def finish(self) -> Iterator[NDArray[Any]]:
+    def finish(self) -> Iterator[Piece]:
         """Run up to the last row: nothing more will come."""
-        if self._tail is None or not self.rows:
-            return
-        end_ns = int(self._cursor[-1]) if not len(self._tail.venue_ns) else int(self._tail.venue_ns[-1])
-        yield from self._run(self._tail, end_ns)
+        if self._tail is not None:
+            yield from self._run(self._tail, int(self._tail.venue_ns[-1]))
 
-    def _run(self, rows: Hour, end_ns: int) -> Iterator[NDArray[Any]]:
+    def _start(self, first_ns: int) -> None:
+        settings, clock = self._settings, self._clock
+        clock["now_ns"] = first_ns
+        clock["timer_step_ns"] = round(settings.timer_s * NS_PER_S)
+        clock["timer_ns"] = first_ns + clock["timer_step_ns"]
+        clock["sample_step_ns"] = step_ns = round(settings.sample_s * NS_PER_S)
+        if step_ns:
+            clock["sample_ns"] = -(-first_ns // step_ns) * step_ns
+        if settings.score_from_ns > first_ns:
+            clock["score_ns"] = settings.score_from_ns
+        self._standings["since_ns"] = self._standings["start_ns"] = first_ns
+
+    def _run(self, rows: Hour, end_ns: int) -> Iterator[Piece]:
         self.engine.reach(rows)
         self.bench = self.bench._replace(world=self.engine.world)
         columns = frozen(rows)
         done = False
         while not done:
-            done = runner.run(self.bench, columns, end_ns, self._timer_ns)
-            yield self.engine.drain()
+            done = runner.run(self.bench, columns, end_ns)
+            yield self._drain()
 
-    def run(self, hours: Iterable[Hour]) -> NDArray[Any]:
-        """Run hours one after the other; the whole log."""
+    def _drain(self) -> Piece:
+        clock = self._clock
+        mids, samples = int(clock["mids"][0]), int(clock["samples"][0])
+        clock["mids"] = clock["samples"] = 0
+        return Piece(self.engine.drain(), self._mids[:mids].copy(), self._samples[:samples].copy())
+
+    def run(self, hours: Iterable[Hour]) -> Piece:
+        """Run hours one after the other; everything in one piece."""
         pieces = [piece for hour in hours for piece in self.feed(hour)]
-        return np.concatenate([*pieces, *self.finish()])
+        columns: list[Any] = [np.concatenate(parts) for parts in zip(*pieces, *self.finish(), strict=True)]
+        return Piece(*columns)
+
+    def start_scoring(self) -> None:
+        """Count time and requests from the instant reached; `score_from_ns` does it by itself."""
+        self._clock["score_ns"] = self._clock["now_ns"]
+
+    def uptime(self, k: int) -> Uptime:
+        """How contestant k spent its time up to now, as a live session would report it."""
+        standing, end_ns = self._standings[k], int(self._clock["now_ns"][0])
+        spent = self._spent[k].copy()
+        spent[standing.cell] += max(0, end_ns - int(standing.since_ns))
+        now_ns = int(standing.start_ns)
+        tracker = UptimeTracker(now_ns)
+        # Good quotes have the lowest cells: the tracker's count starts with them, as the kernel's did.
+        for cell in np.flatnonzero(spent).tolist():
+            tracker.update(now_ns, _quotes(cell))
+            now_ns += int(spent[cell])
+        return tracker.report(now_ns)
+
+    def counts(self, k: int) -> OrderCounts:
+        """Requests of contestant k since scoring began."""
+        risk = self.bench.risks[k]
+        return OrderCounts(int(risk.placed), int(risk.replaced), int(risk.cancelled), int(risk.rejected))
+
+
+def _quotes(cell: int) -> Quotes:
+    """Any quotes whose time belongs into a cell."""
+    rest, extreme = divmod(cell, 2)
+    kind, reason = divmod(rest, SPENT_REASONS)
+    return Quotes(kind != _NEITHER, kind == _BOTH, Reason(reason), Reason(reason), bool(extreme))
 
 
 def _joined(first: Hour, second: Hour) -> Hour:

@@ -1,15 +1,44 @@
 """What a runner keeps beside the fill engine: the rows that decisions read, and what a strategy knows.
 
-Strategy k has the slots k·S … k·S + S − 1, nearest level first, the buy of a level before its sell.
+Strategy k has the slots k·S … k·S + S − 1, nearest level first, the buy of a level before its sell; those
+beyond its number of levels stay empty.
 """
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
 
-from market_maker.fills.rows import Cells, Rows, World
+from numpy.typing import NDArray
+
+from market_maker.fills.rows import NEVER_NS, Cells, Rows, World
 from market_maker.strategy_rows import Account, BookRow, DecisionRow, Params, Slot, State
 
 LARGEST: Final = 2**62
+# How time is split: kind × reason × whether the regime is extreme, one cell each.
+SPENT_KINDS: Final = 3
+SPENT_REASONS: Final = 128
+SPENT_CELLS: Final = SPENT_KINDS * SPENT_REASONS * 2
+
+
+class Quoter(IntEnum):
+    """Who decides: the market maker's pipeline, or a baseline's line through mid and inventory."""
+
+    MARKET_MAKER = 0
+    LINEAR = 1
+
+
+@dataclass
+class QuoterRow:
+    """A contestant's way to quote. Distances are in ticks.
+
+    LINEAR bids mid − skew·q − half − level·step with q the position in sizes of the nearest level; the ask is
+    its mirror. Everything else (sizes, limits, tolerances, intervals) is as the parameters say.
+    """
+
+    kind: int = int(Quoter.MARKET_MAKER)
+    half_ticks: float = 0.0  # distance of the nearest level from the mid
+    level_step_ticks: float = 0.0  # added by each level
+    skew_ticks: float = 0.0  # both quotes move down by this for each size of inventory held long
 
 
 @dataclass
@@ -41,12 +70,14 @@ class RiskRow:
     cancelled: int = 0
     rejected: int = 0
     refused: int = 0  # by these limits
+    breaches: int = 0  # fills that took the position past the limits, those when the order was sent too
 
 
 @dataclass
 class SlotOrderRow:
     """What a slot knows of its order, and of the one that is to take its place; id 0: none."""
 
+    reason: int = 100  # of the last decision; STARTING
     order_id: int = 0
     order: int = 0
     price_ticks: int = 0
@@ -54,6 +85,7 @@ class SlotOrderRow:
     remaining_lots: int = 0
     reduce_only: bool = False
     placed_ns: int = 0
+    limit_lots: int = 0  # on its side, when it was sent
     new_id: int = 0
     new_order: int = 0
     new_price_ticks: int = 0
@@ -61,6 +93,7 @@ class SlotOrderRow:
     new_remaining_lots: int = 0
     new_reduce_only: bool = False
     new_placed_ns: int = 0
+    new_limit_lots: int = 0
     cancel_id: int = 0  # the order whose cancel is on its way
 
 
@@ -76,11 +109,74 @@ class FeedRow:
     has_book: bool = False  # its last frame changed the book
 
 
+@dataclass
+class StandingRow:
+    """How a contestant's quotes stand, since when, and what that was worked out from."""
+
+    since_ns: int = 0
+    start_ns: int = 0  # of the time that counts
+    cell: int = 0  # of `Bench.spent`
+    has_quoted: bool = False
+    mid2_ticks: int = 0  # at which the size of the nearest level was worked out
+    level_lots: int = 0
+
+
+@dataclass
+class ClockRow:
+    """Instants at which the runner does something by itself, and what it has written."""
+
+    now_ns: int = 0
+    timer_ns: int = NEVER_NS
+    timer_step_ns: int = 0
+    sample_ns: int = NEVER_NS
+    sample_step_ns: int = 0
+    score_ns: int = NEVER_NS
+    mid2_ticks: int = 0
+    mids: int = 0
+    samples: int = 0
+
+
+@dataclass
+class MidRow:
+    """A new mid at the exchange, after a whole frame: best bid plus best ask, 0 where there is none."""
+
+    ns: int = 0
+    mid2_ticks: int = 0
+
+
+@dataclass
+class SampleRow:
+    """A contestant at an instant of the exchange's time, as it sees itself; 0: none or unknown."""
+
+    ns: int = 0
+    strategy: int = 0
+    mid2_ticks: int = 0  # of the exchange
+    position_lots: int = 0
+    bid_ticks: int = 0  # nearest that rests
+    ask_ticks: int = 0
+    fair_ticks: float = 0.0
+    sigma_bps: float = 0.0  # bps/√minute
+    regime: int = 0
+    trend: float = 0.0  # strength, signed
+    bid_reason: int = 0  # of the nearest level
+    ask_reason: int = 0
+    limit_lots: int = 0  # position limit in force, the regime's factor included
+
+
+class Piece(NamedTuple):
+    """What a piece of the market brought: orders and fills, mids, samples, each in the order of time."""
+
+    log: NDArray[Any]
+    mids: NDArray[Any]
+    samples: NDArray[Any]
+
+
 class Bench(NamedTuple):
     """All arrays of a runner."""
 
     world: World
     params: Rows[Params]  # K
+    quoters: Rows[QuoterRow]  # K
     states: Rows[State]  # K
     accounts: Rows[Account]  # K
     risks: Rows[RiskRow]  # K
@@ -89,4 +185,9 @@ class Bench(NamedTuple):
     decisions: Rows[DecisionRow]  # K
     books: Rows[BookRow]  # one for each feed
     feeds: Rows[FeedRow]
-    cursor: Cells  # next row of the exchange, then of each feed, then the instant of the timer
+    cursor: Cells  # next row of the exchange, then of each feed
+    clock: Rows[ClockRow]  # 1
+    standings: Rows[StandingRow]  # K
+    spent: Cells  # K × SPENT_CELLS, ns
+    mids: Rows[MidRow]
+    samples: Rows[SampleRow]

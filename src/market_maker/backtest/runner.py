@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from market_maker import reprice_pipeline as pipeline
-from market_maker.backtest import desk, limits
+from market_maker.backtest import accounting, desk, limits
 from market_maker.backtest.rows import Bench
 from market_maker.domain import Reason
 from market_maker.fills import depth, matching, orders
@@ -157,13 +157,41 @@ def _settle(b: Bench, now_ns: int) -> None:
 
 
 @inner_kernel
-def _step(b: Bench, rows: Hour, now_ns: int, row_ns: int, timer_ns: int) -> None:
+def _ring(b: Bench, now_ns: int) -> None:
+    """Do what is done by the clock: the look at a quiet book, the beginning of the score, a sample."""
+    c = b.clock[0]
+    if c.timer_ns == now_ns:
+        c.timer_ns = now_ns + c.timer_step_ns
+        for k in range(len(b.params)):
+            desk.decide_all(b, k, now_ns)
+    elif c.score_ns == now_ns:
+        c.score_ns = _NEVER_NS
+        accounting.begin_scoring(b, now_ns)
+    else:
+        c.sample_ns = now_ns + c.sample_step_ns
+        accounting.sample(b, now_ns)
+
+
+@inner_kernel
+def _has_room(b: Bench) -> bool:
+    """Whether a step can write all that it may have to."""
+    w, c = b.world, b.clock[0]
+    log_room = len(w.log) - 4 * len(w.orders) - len(w.strategies)
+    has_samples = c.samples + len(b.params) <= len(b.samples)
+    return w.market[0].log_rows <= log_room and c.mids < len(b.mids) and has_samples
+
+
+@inner_kernel
+def _step(b: Bench, rows: Hour, now_ns: int, row_ns: int) -> None:
     """Do the first thing that is due at an instant."""
     w, feeds = b.world, len(b.feeds)
     if row_ns == now_ns:
         i = b.cursor[0]
         b.cursor[0] += 1
-        matching.apply_row(w, now_ns, _int(rows.kind[i]), _int(rows.ticks[i]), _int(rows.lots[i]))
+        kind = _int(rows.kind[i])
+        matching.apply_row(w, now_ns, kind, _int(rows.ticks[i]), _int(rows.lots[i]))
+        if kind & _LAST:
+            accounting.note_mid(b, now_ns)
         return
     if w.market[0].due_ns <= now_ns:
         _settle(b, now_ns)
@@ -172,28 +200,25 @@ def _step(b: Bench, rows: Hour, now_ns: int, row_ns: int, timer_ns: int) -> None
         if _frame_ns(b, rows, feed) == now_ns:
             _hear_frame(b, rows, feed, now_ns)
             return
-    b.cursor[1 + feeds] = now_ns + timer_ns
-    for k in range(len(b.params)):
-        desk.decide_all(b, k, now_ns)
+    _ring(b, now_ns)
 
 
 @kernel
-def run(b: Bench, rows: Hour, end_ns: int, timer_ns: int) -> bool:
+def run(b: Bench, rows: Hour, end_ns: int) -> bool:
     """Run a piece of the market. All its rows are taken in at the exchange, all else up to `end_ns`.
 
-    False where the log is full: empty it and call again.
+    False where a log is full: empty them and call again.
     """
-    w, feeds = b.world, len(b.feeds)
-    m = w.market[0]
-    room = len(w.log) - 4 * len(w.orders) - len(w.strategies)
+    feeds, m, c = len(b.feeds), b.world.market[0], b.clock[0]
     while not m.overflow:
         row_ns = rows.venue_ns[b.cursor[0]] if b.cursor[0] < len(rows.venue_ns) else _NEVER_NS
-        now_ns = min(row_ns, m.due_ns, b.cursor[1 + feeds])
+        now_ns = min(row_ns, m.due_ns, c.timer_ns, c.score_ns, c.sample_ns)
         for feed in range(feeds):
             now_ns = min(now_ns, _frame_ns(b, rows, feed))
         if now_ns == _NEVER_NS or (row_ns > now_ns and now_ns > end_ns):
             return True
-        if m.log_rows > room:
+        if not _has_room(b):
             return False
-        _step(b, rows, now_ns, row_ns, timer_ns)
+        c.now_ns = now_ns
+        _step(b, rows, now_ns, row_ns)
     return True

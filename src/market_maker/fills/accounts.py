@@ -71,6 +71,7 @@ def _log_row(w: World) -> LogRow:
     m.log_rows += 1
     row = w.log[m.log_rows - 1]
     row.mid2_ticks = depth.mid2_ticks(w, 0)
+    row.rebate_ppb = 0
     return row
 
 
@@ -91,6 +92,8 @@ def note(w: World, order: OrderRow, now_ns: int, kind: int, reason: int, lots: i
     row.position_lots = s.position_lots
     row.front = order.front
     row.role = _MAKER
+    row.accepted_ns = order.accepted_ns
+    row.queue_ahead_lots = order.queue_ahead_lots
 
 
 @inner_kernel
@@ -154,6 +157,7 @@ def book_fill(w: World, g: int, now_ns: int, price_ticks: int, lots: int, role: 
     logged = w.log[m.log_rows - 1]
     logged.price_ticks = price_ticks
     logged.role = role
+    logged.rebate_ppb = 0 if role == _TAKER else s.day_rebate_ppb
     _send(w, g, now_ns, _FILL, _NONE, _ORDER_PATH)
     if not m.overflow:
         row = w.replies[order.strategy * m.replies_each + (s.replies_sent - 1) % m.replies_each]
@@ -195,6 +199,8 @@ def pay_funding(w: World, now_ns: int, rate_ppb: int) -> None:
         row.position_lots = s.position_lots
         row.front = 0.0
         row.role = _MAKER
+        row.accepted_ns = 0
+        row.queue_ahead_lots = -1
 
 
 @inner_kernel

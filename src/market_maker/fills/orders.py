@@ -89,6 +89,8 @@ def new_order(w: World, k: int) -> int:
             order.expire_ns = _NEVER_NS
             order.front = 0.0
             order.traded = 0.0
+            order.accepted_ns = 0
+            order.queue_ahead_lots = -1
             return g
     return -1
 
@@ -256,8 +258,10 @@ def _join(w: World, g: int, now_ns: int) -> None:
     order = w.orders[g]
     s, side = w.strategies[order.strategy], _BIDS if order.side > 0 else _ASKS
     order.front = _UNSEEN
+    order.accepted_ns = now_ns
     if depth.is_shown(w, 0, side, order.price_ticks):
-        order.front = depth.size_at(w, 0, side, order.price_ticks) / s.lots_per_unit
+        order.queue_ahead_lots = depth.size_at(w, 0, side, order.price_ticks)
+        order.front = order.queue_ahead_lots / s.lots_per_unit
     matching.rest(w, g)
     s.expiry_ns = min(s.expiry_ns, order.expire_ns)
     if order.expire_ns < _NEVER_NS:

@@ -198,6 +198,8 @@ class OrderRow:
     expire_ns: int = NEVER_NS
     front: float = 0.0  # ahead of it, in queue units
     traded: float = 0.0  # traded at its price since the level last changed
+    accepted_ns: int = 0  # when it came to rest; 0: it has not
+    queue_ahead_lots: int = -1  # ahead of it then; −1: unknown, the book did not show the price
     earlier: int = -1  # neighbours at the same price, by arrival
     later: int = -1
 
@@ -252,6 +254,9 @@ class LogRow:
     mid2_ticks: int = 0  # bid plus ask at the exchange then, 0: none
     front: float = 0.0
     role: int = MAKER
+    accepted_ns: int = 0  # when the order came to rest; 0: it has not
+    queue_ahead_lots: int = -1  # ahead of it then; −1: unknown
+    rebate_ppb: int = 0  # rate that a maker's fill earned
 
 
 @dataclass
