@@ -20,7 +20,7 @@ from market_maker.market_making_models import spread_base
 
 Vector = NDArray[np.float64]
 _TERMS: Final = 24  # of the exponential's series, for a matrix of norm 1
-_STEADY: Final = 1e-14
+_STEADY: Final = 1e-12
 _MOST_SQUARINGS: Final = 200
 
 

@@ -85,8 +85,6 @@ class Calibration:
         Time in it with a trusted book; rates are per second of this.
     mid_ticks, spread_ticks : float
         Averages over that time.
-    order_lots : int
-        Order size that the symmetric width was found for; 0: none was.
     symmetric_half_ticks : float
         Best half-width of the symmetric baseline on this part; 0: not looked for.
     """
@@ -99,7 +97,6 @@ class Calibration:
     spread_ticks: float = 0.0
     volatility: Volatility = Volatility()
     arrivals: Arrivals = Arrivals()
-    order_lots: int = 0
     symmetric_half_ticks: float = 0.0
 
     @property
