@@ -1,5 +1,5 @@
 """What every gateway owes to the market maker: one suite over the exchange inside, the emulator on a socket,
-and, with MM_TEST_TESTNET_API_KEY and MM_TEST_TESTNET_STARK_PRIVATE_KEY in the environment, the real testnet.
+both with orders on paper, and, with MM_TEST_TESTNET_API_KEY and MM_TEST_TESTNET_STARK_PRIVATE_KEY in the environment, the real testnet.
 
 Only the port is used here, so that nothing is asked of the testnet that the emulator makes easy.
 """
@@ -12,7 +12,9 @@ from decimal import Decimal
 import pytest
 from inside import BTC, Inside, in_virtual_time
 
+from market_maker.cli.paper import paper_gateway
 from market_maker.clock import Entropy, SystemClock
+from market_maker.config import load_config
 from market_maker.config_sections import ConnectionSettings, Network, Secret
 from market_maker.domain import NS_PER_S, BestQuote, BookUpdate, NewOrder, OrderState, Side
 from market_maker.emulator.server import EmulatorServer
@@ -146,13 +148,19 @@ async def in_process():
 
 
 @asynccontextmanager
-async def over_sockets():
+async def on_paper():
+    async with in_process() as bench:
+        yield Bench(paper_gateway(load_config(), bench.gateway, bench.clock), bench.clock)
+
+
+@asynccontextmanager
+async def over_sockets(*, is_public=False):
     inside = Inside("flat")
     account = served_account(inside.account_id, 1, 0)
     server = EmulatorServer(inside.driver, [account])
     await server.start()
     await inside.until(1.0)
-    keys = Keys(Secret(account.api_key), Secret(account.private_key))
+    keys = None if is_public else Keys(Secret(account.api_key), Secret(account.private_key))
     endpoint = endpoint_of(Network.EMULATOR, server.url)
     try:
         yield Bench(
@@ -161,6 +169,12 @@ async def over_sockets():
     finally:
         inside.driver.close()
         await server.close()
+
+
+@asynccontextmanager
+async def on_paper_over_sockets():
+    async with over_sockets(is_public=True) as bench:
+        yield Bench(paper_gateway(load_config(), bench.gateway, bench.clock), bench.clock)
 
 
 @asynccontextmanager
@@ -181,6 +195,8 @@ NO_TESTNET = pytest.mark.skipif(
 HOSTS = [
     pytest.param((in_process, in_virtual_time), id="in process"),
     pytest.param((over_sockets, in_virtual_time), id="sockets"),
+    pytest.param((on_paper, in_virtual_time), id="paper"),
+    pytest.param((on_paper_over_sockets, in_virtual_time), id="paper over sockets"),
     pytest.param((on_testnet, in_real_time), id="testnet", marks=[NO_TESTNET, pytest.mark.slow]),
 ]
 

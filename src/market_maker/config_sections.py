@@ -27,6 +27,15 @@ class StopAction(Enum):
     FLATTEN = "flatten"
 
 
+class FillModelName(Enum):
+    """How our orders are assumed to fill where no exchange fills them."""
+
+    PESSIMISTIC = "pessimistic"
+    BASE = "base"
+    OPTIMISTIC = "optimistic"
+    TRADE_THROUGH = "trade_through"
+
+
 class ForeignOrders(Enum):
     """What to do where the account has open orders that are not ours."""
 
@@ -179,6 +188,33 @@ class DeadMansSwitchSettings:
 
 
 @dataclass(frozen=True)
+class PaperSettings:
+    """`mm run --paper`: live data of the network, no key, no order sent; our fills are the backtest's.
+
+    Raises
+    ------
+    ValueError
+        For a number out of its range.
+    """
+
+    paper_fill_model: FillModelName = FillModelName.BASE  # pessimistic, base, optimistic or trade_through
+    paper_latency_ms: float = 50.0  # from sending to the exchange, and as long again from there back
+    paper_balance_usd: float = 10_000.0  # money at the start
+    paper_maker_fee_bps: float = 0.0  # fee of what rested, of its value
+    paper_taker_fee_bps: float = 2.5  # fee of what took, of its value
+    paper_leverage: float = 10.0  # leverage in each market, at most the market's own maximum
+    paper_funding_every_s: float = 3600.0  # time between two instants of funding, from midnight UTC on
+
+    def __post_init__(self) -> None:
+        _require("paper_latency_ms", self.paper_latency_ms, 1, 2_000)
+        _require("paper_balance_usd", self.paper_balance_usd, 1, 1e12)
+        _require("paper_maker_fee_bps", self.paper_maker_fee_bps, 0, 1_000)
+        _require("paper_taker_fee_bps", self.paper_taker_fee_bps, 0, 1_000)
+        _require("paper_leverage", self.paper_leverage, 1, 1_000)
+        _require("paper_funding_every_s", self.paper_funding_every_s, 1, 86_400)
+
+
+@dataclass(frozen=True)
 class CredentialSettings:
     """Keys of the exchange account; an emulator hands out its own. From the environment or .env only."""
 
@@ -192,5 +228,6 @@ SHELL_SECTIONS: Final[dict[str, type]] = {
     "metrics": MetricsSettings,
     "circuit_breaker": CircuitBreakerSettings,
     "dead_mans_switch": DeadMansSwitchSettings,
+    "paper": PaperSettings,
     "credentials": CredentialSettings,
 }

@@ -189,9 +189,17 @@ class Gateway(Protocol):
     ----------
     unknown : Counter
         Words of the exchange that nobody documented, and frames left out, counted by what they were.
+    simulated : str
+        Name of the model by which orders are filled on paper: they are in no book then. Empty where an
+        exchange fills them.
     """
 
-    unknown: Counter[str]
+    simulated: str
+
+    @property
+    def unknown(self) -> Counter[str]:
+        """Counts of what was not understood."""
+        ...
 
     async def instruments(self, markets: Sequence[str]) -> dict[str, Instrument]:
         """Trading rules of the named markets; of all where none is named.

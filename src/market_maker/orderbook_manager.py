@@ -209,10 +209,13 @@ class OrderbookManager:
         When the last frame of any kind came, ns; 0 before the first.
     gaps : int
         Gaps of the sequence so far; `last_gap` is the latest.
+    shows_own : bool
+        Whether the frames show our own orders; on paper they do not, and nothing is taken out.
     """
 
     def __init__(self, instrument: Instrument, settings: BookSettings) -> None:
         self.trusted = False
+        self.shows_own = True
         self.last_frame_ns = 0
         self.gaps = 0
         self.last_gap: SequenceGap | None = None
@@ -280,6 +283,8 @@ class OrderbookManager:
     def set_own(self, side: Side, levels: Mapping[int, int], now_ns: int) -> None:
         """Say what of ours rests on a side in all: lots by price in ticks. It is taken out of the book."""
         self._now_ns = max(self._now_ns, now_ns)
+        if not self.shows_own:
+            return
         book_side = self._bids if side is Side.BUY else self._asks
         if book_side.set_own(levels, self._now_ns):
             self._is_stale = True

@@ -360,6 +360,8 @@ async def open_session(surroundings: Surroundings) -> Session:
     session = Session(surroundings, desks, await _open_ledger(gateway, instruments), leverage)
     session.watch_equity()
     session.journal.session_start(instruments, config.as_dict())
+    if gateway.simulated:
+        session.journal.note("paper", {"fill_model": gateway.simulated})
     return session
 
 
@@ -374,6 +376,7 @@ async def _open_desk(surroundings: Surroundings, instrument: Instrument) -> Mark
         config.of(RiskSettings, name).mark_price_band,
         settings.assumed_latency_s,
     )
+    desk.book.shows_own = not gateway.simulated
     if surroundings.journal.tape is not None:
         desk.record(surroundings.journal.tape)
     if settings.warm_from_candles:

@@ -6,8 +6,10 @@ from decimal import Decimal
 from pathlib import Path
 
 from market_maker.clock import SystemClock
+from market_maker.config import Config
 from market_maker.config_sections import SessionSettings
 from market_maker.domain import Action, OrderState, SlotId
+from market_maker.gateway import Gateway
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
 from market_maker.session import Session
@@ -53,6 +55,17 @@ def market_status(session: Session, orders: OrderManager, desk: MarketDesk) -> M
     )
 
 
+def venue_of(config: Config, gateway: Gateway) -> str:
+    """Where a session trades, in words: the network, and whether that is on paper."""
+    network = config.of(SessionSettings).network.value
+    return f"paper ({network})" if gateway.simulated else network
+
+
+def fill_model_of(config: Config, gateway: Gateway) -> str:
+    """How a session's orders are filled: by a network, or by a model."""
+    return gateway.simulated or config.of(SessionSettings).network.value
+
+
 def status_of(session: Session, state: str, journal: Path, markets: Sequence[MarketStatus]) -> Status:
     """What the session does now, given what it does in its markets."""
     settings = session.config.of(SessionSettings)
@@ -61,7 +74,7 @@ def status_of(session: Session, state: str, journal: Path, markets: Sequence[Mar
         pid=os.getpid(),
         state=state,
         profile=settings.profile,
-        venue=settings.network.value,
+        venue=venue_of(session.config, session.gateway),
         started_ns=session.started_ns,
         updated_ns=session.clock.now_ns(),
         written_ns=SystemClock().now_ns(),

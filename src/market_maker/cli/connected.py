@@ -13,11 +13,14 @@ from market_maker.cli.confirmation import check_word, confirm
 from market_maker.cli.connection import connect
 from market_maker.cli.host import Began, Played, Seat, play_session
 from market_maker.cli.loop_watch import LoopWatch
-from market_maker.clock import Entropy, SystemClock
+from market_maker.cli.paper import ACCOUNT as PAPER_ACCOUNT
+from market_maker.cli.paper import connect_paper
+from market_maker.clock import Clock, Entropy, SystemClock
 from market_maker.config import Config
 from market_maker.config_sections import Network, SessionSettings
-from market_maker.exchanges import level_scanner
+from market_maker.exchanges import level_scanner, paper_market
 from market_maker.exchanges.extended import ExtendedGateway
+from market_maker.gateway import Gateway
 from market_maker.strategy import MarketMakerStrategy
 
 _SWITCH_S: Final = 0.0005
@@ -35,11 +38,14 @@ class Visit:
         Account of an emulator to take, instead of the one that the keys of the settings belong to.
     confirmed : str or None
         The word that confirms mainnet, where nobody is there to type it.
+    paper : bool
+        Take the exchange's data alone, and fill orders here.
     """
 
     seconds: float | None
     account: int | None = None
     confirmed: str | None = None
+    paper: bool = False
 
 
 def run_connected(
@@ -62,6 +68,8 @@ def run_connected(
     if visit.confirmed is not None and config.of(SessionSettings).network is Network.MAINNET:
         check_word(visit.confirmed)
     compile_kernels()
+    if visit.paper:
+        paper_market.warm_up()
     # The threads of the journal and the view give way to the loop sooner than after the usual 5 ms.
     sys.setswitchinterval(_SWITCH_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -78,6 +86,17 @@ async def _run(config: Config, visit: Visit, emulator: EmulatorProcess | None, *
     clock = SystemClock()
     watch = LoopWatch(clock)
     watch.install(asyncio.get_running_loop())
+    gateway, account = await _joined(config, clock, visit)
+    began = _ends_with(emulator) if emulator is not None else _nothing
+    seat = Seat(gateway, clock, Entropy(), account, watch, began)
+    # A task of the loop's own, so that its steps are timed too.
+    return await asyncio.ensure_future(play_session(seat, config, visit.seconds, show=show))
+
+
+async def _joined(config: Config, clock: Clock, visit: Visit) -> tuple[Gateway, str]:
+    """The account that is traded on, and its name; real money is confirmed first."""
+    if visit.paper:
+        return await connect_paper(config, clock, visit.account), PAPER_ACCOUNT
     gateway = await connect(config, clock, visit.account)
     account = "" if gateway.account is None else str(gateway.account.account_id)
     try:
@@ -85,10 +104,7 @@ async def _run(config: Config, visit: Visit, emulator: EmulatorProcess | None, *
     except BaseException:
         await gateway.close()
         raise
-    began = _ends_with(emulator) if emulator is not None else _nothing
-    seat = Seat(gateway, clock, Entropy(), account, watch, began)
-    # A task of the loop's own, so that its steps are timed too.
-    return await asyncio.ensure_future(play_session(seat, config, visit.seconds, show=show))
+    return gateway, account
 
 
 async def _confirm(config: Config, account: str, gateway: ExtendedGateway, visit: Visit) -> None:

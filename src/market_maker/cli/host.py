@@ -16,14 +16,14 @@ from market_maker.cli.loop_watch import LoopWatch
 from market_maker.cli.view import SessionView
 from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
-from market_maker.config_sections import MetricsSettings, SessionSettings
+from market_maker.config_sections import MetricsSettings
 from market_maker.gateway import Gateway, VenueError
 from market_maker.journal_files import JournalFiles, JournalSettings
 from market_maker.metrics import Metrics, start_http_server
 from market_maker.order_records import OrderSettings
 from market_maker.recordings.events import RecordingError
 from market_maker.session import Surroundings
-from market_maker.session_report import summary_of
+from market_maker.session_report import fill_model_of, summary_of, venue_of
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import RunSummary, as_dict
 from market_maker.trade_journal import (
@@ -124,7 +124,7 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
             # What is left is to say how it went; that is not to be cut short.
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-            runs = _runs(outcome, config)
+            runs = _runs(outcome, config, seat.gateway)
             journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
             await view.end()
         finally:
@@ -132,7 +132,7 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
     return Played(
         outcome,
         runs,
-        config.of(SessionSettings).network.value,
+        venue_of(config, seat.gateway),
         seat.account,
         at_end,
         files.path,
@@ -192,8 +192,8 @@ async def look_at_end(gateway: Gateway, outcome: Outcome, orders: OrderSettings)
         return AtEnd(why_not=str(error))
 
 
-def _runs(outcome: Outcome, config: Config) -> list[RunSummary]:
+def _runs(outcome: Outcome, config: Config, gateway: Gateway) -> list[RunSummary]:
     strategy = outcome.strategy
     if strategy is None:
         return []
-    return summary_of(strategy.session, strategy.orders, config.of(SessionSettings).network.value)
+    return summary_of(strategy.session, strategy.orders, fill_model_of(config, gateway))

@@ -71,7 +71,11 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
     if strategy is None:
         what = f"Stopped ({played.outcome.why}) before it quoted on {where}; no order was placed."
         return Text(what, style="yellow")
-    lines = [f"Ended on {where}: {played.outcome.why}.", _open_orders(played), _equity(strategy, account)]
+    lines = [
+        f"Ended on {where}: {played.outcome.why}.",
+        _open_orders(strategy, played),
+        _equity(strategy, account),
+    ]
     left = ", ".join(f"{size} {name}" for name, size in _positions(strategy.session).items())
     lines.append(f"Position left: {left or 'none'} (stop_action {account['stop_action']}).")
     if played.outcome.remaining:
@@ -94,15 +98,17 @@ def _what_to_do(session: Session) -> str:
     )
 
 
-def _open_orders(played: Played) -> str:
+def _open_orders(strategy: MarketMakerStrategy, played: Played) -> str:
+    where = "on paper" if strategy.session.gateway.simulated else "at the exchange"
     if played.at_end.open_orders is None:
-        return f"Open orders at the exchange: NOT VERIFIED ({played.at_end.why_not})."
-    return f"Open orders at the exchange: {played.at_end.open_orders}."
+        return f"Open orders {where}: NOT VERIFIED ({played.at_end.why_not})."
+    return f"Open orders {where}: {played.at_end.open_orders}."
 
 
 def _equity(strategy: MarketMakerStrategy, account: dict[str, object]) -> str:
     ours, theirs = account["ledger_equity_usd"], account["exchange_equity_usd"]
+    whose = "the paper account's" if strategy.session.gateway.simulated else "the exchange's"
     if theirs is None:
-        return f"Equity: ours {ours}, the exchange's NOT VERIFIED."
+        return f"Equity: ours {ours}, {whose} NOT VERIFIED."
     verdict = "equal, to the last digit" if strategy.books_agree else "DIFFERENT"
-    return f"Equity: ours {ours}, the exchange's {theirs}: {verdict}."
+    return f"Equity: ours {ours}, {whose} {theirs}: {verdict}."

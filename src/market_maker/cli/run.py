@@ -13,6 +13,7 @@ from market_maker.cli.app import (
     app,
     examples,
     load_settings,
+    note,
 )
 from market_maker.cli.play import LONGEST_S, is_shown, report
 
@@ -24,6 +25,7 @@ from market_maker.cli.play import LONGEST_S, is_shown, report
         "mm run --seconds 3600 --json > summary.json",
         "mm run --set network=emulator --account 1",
         "mm run --set network=mainnet",
+        "mm run --paper --set network=mainnet --seconds 3600",
     )
 )
 def run(
@@ -42,6 +44,10 @@ def run(
         str | None,
         typer.Option(metavar="WORD", help="Confirm real money for a start that nobody attends: mainnet."),
     ] = None,
+    paper: Annotated[
+        bool,
+        typer.Option("--paper", help="Live data, but no key and no order: fills are simulated."),
+    ] = False,
     profile: ProfileOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
@@ -50,11 +56,16 @@ def run(
 ) -> None:
     """Quote the markets of the settings on their network, until Ctrl-C; then leave nothing open.
 
-    The network is the testnet, unless the settings say mainnet or emulator. Mainnet asks for a word first.
+    The network is the testnet, unless the settings say mainnet or emulator. Mainnet asks for a word first;
+    on paper there is nothing to confirm.
     """
     loaded = load_settings(config, settings, profile, env_file)
     from market_maker.cli.connected import Visit, run_connected
 
-    visit = Visit(seconds, account, confirm)
+    if paper:
+        from market_maker.cli.paper import announcement
+
+        note(announcement(loaded))
+    visit = Visit(seconds, account, confirm, paper)
     played = run_connected(loaded, visit, show=is_shown(as_json=as_json))
     raise typer.Exit(report(played, as_json=as_json))

@@ -83,6 +83,8 @@ class ExtendedGateway:
         None without keys: then only what is public can be asked.
     """
 
+    simulated = ""
+
     def __init__(
         self,
         rest: RestClient,

@@ -69,6 +69,8 @@ class InProcessGateway:
     `instruments` comes first: it says by which ticks and lots the frames are decoded.
     """
 
+    simulated = ""
+
     def __init__(self, driver: ExchangeDriver, account_id: int) -> None:
         self._driver = driver
         self._queries = driver.exchange.queries

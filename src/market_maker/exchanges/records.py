@@ -1,4 +1,4 @@
-"""What a gateway tells of a market as records: what recordings are made of, and what paper trading fills by."""
+"""What a gateway tells of a market as records, which recordings are made of and paper trading fills by."""
 
 from market_maker.domain import BestQuote, BookUpdate, Trade
 from market_maker.gateway import FundingRate, IndexPrice, MarketEvent, MarkPrice, StreamLost
