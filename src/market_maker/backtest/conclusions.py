@@ -53,7 +53,8 @@ def _of_amount(evidence: Evidence) -> list[str]:
     if evidence.blocks < FEW_BLOCKS:
         found.append(
             f"{evidence.seconds / 60:.1f} minutes were scored, "
-            f"{_count(evidence.blocks, 'independent block')} of time: too short for an interval to be trusted (fewer than {FEW_BLOCKS})."
+            f"{_count(evidence.blocks, 'independent block')} of time: too short for an interval to be "
+            f"trusted (fewer than {FEW_BLOCKS})."
         )
     if evidence.volume_share > LARGEST_SHARE:
         found.append(

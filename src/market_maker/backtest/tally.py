@@ -10,7 +10,7 @@ Pieces are put together until there is enough to do, because most of them are sm
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Final, Protocol
@@ -18,25 +18,17 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from market_maker.backtest.books import Books, Parts
+from market_maker.backtest.books import Books
 from market_maker.backtest.conclusions import Evidence, Source, conclusions
+from market_maker.backtest.contestant_tally import ContestantTally, Entry, Span
 from market_maker.backtest.intervals import block_count, estimates, intervals
-from market_maker.backtest.outcome import (
-    BUCKET_DTYPE,
-    CURVE_DTYPE,
-    FILL_DTYPE,
-    HORIZONS_S,
-    QUANTILES,
-    Label,
-    Markout,
-    Outcome,
-)
-from market_maker.backtest.rows import LARGEST, Bench, Piece, RiskRow, SampleRow
-from market_maker.backtest.series import Buckets, Mids, Thinned
+from market_maker.backtest.outcome import HORIZONS_S, QUANTILES, Markout, Outcome
+from market_maker.backtest.rows import LARGEST, Bench, MidRow, Piece, RiskRow, SampleRow
+from market_maker.backtest.series import Mids
 from market_maker.backtest.sums import exact_dot
 from market_maker.domain import BPS, NS_PER_S
 from market_maker.exposure import PUSD_PER_USD
-from market_maker.fills.rows import EventKind, LogRow, StrategyRow
+from market_maker.fills.rows import EventKind, LogRow
 from market_maker.instrument import Instrument
 from market_maker.kernel import row_dtype
 from market_maker.recordings import store
@@ -44,32 +36,10 @@ from market_maker.recordings.store import Hour
 from market_maker.summary import FillSummary, InventorySummary, OrderCounts, RunSummary, Uptime
 
 BUCKET_S: Final = 10
-_MOST_BUCKETS: Final = 4096
-_MOST_POINTS: Final = 5_000
-_MOST_FILLS: Final = 20_000
 _ENOUGH_ROWS: Final = 200_000
 _S_PER_MINUTE: Final = 60.0
 _S_PER_DAY: Final = 86_400.0
 _TRADES: Final = (store.TRADE_BUY, store.TRADE_SELL, store.TRADE_UNKNOWN)
-_SAMPLED: Final = (
-    "ns",
-    "position_lots",
-    "bid_ticks",
-    "ask_ticks",
-    "fair_ticks",
-    "sigma_bps",
-    "limit_lots",
-    "regime",
-    "trend",
-)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A contestant as the run has it: its label, and the fees and rebates of its row."""
-
-    label: Label
-    rates: StrategyRow
 
 
 class Played(Protocol):
@@ -98,23 +68,6 @@ class _Market:
     marks: tuple[int, int] = (0, 0)  # when scoring starts, and the last; 1/100 tick, 0: none
 
 
-@dataclass
-class _Contestant:
-    """What is kept of one contestant."""
-
-    entry: Entry
-    position: int = 0
-    accepted: int = 0
-    books: Books | None = None
-    buckets: Buckets = field(default_factory=lambda: Buckets(_MOST_BUCKETS))
-    curve: Thinned = field(default_factory=lambda: Thinned(_MOST_POINTS, CURVE_DTYPE))
-    fills: Thinned = field(default_factory=lambda: Thinned(_MOST_FILLS, FILL_DTYPE))
-    row: NDArray[Any] = field(default_factory=lambda: np.zeros(len(Parts._fields)))  # parts at the last edge
-    held: NDArray[Any] = field(
-        default_factory=lambda: np.zeros(2)
-    )  # of the stretch that is open: s·USD, s·USD²
-
-
 class Tally:
     """Adds up what a run of one market brings.
 
@@ -137,7 +90,10 @@ class Tally:
         self._source = source
         self._score_from_ns = score_from_ns
         self._market = _Market()
-        self._contestants = [_Contestant(entry) for entry in entries]
+        self._entries = list(entries)
+        self._positions = [0] * len(self._entries)  # when scoring starts
+        self._accepted = np.zeros(len(self._entries), np.int64)
+        self._contestants: list[ContestantTally] = []
         self._mids = Mids()
         self._log: list[NDArray[Any]] = []
         self._samples: list[NDArray[Any]] = []
@@ -171,8 +127,7 @@ class Tally:
         """Take in what a run drained, in its order."""
         log = piece.log
         accepted = log["strategy"][(log["kind"] == EventKind.ACCEPTED) & (log["ns"] >= self._score_from_ns)]
-        for k, count in enumerate(np.bincount(accepted, minlength=len(self._contestants)).tolist()):
-            self._contestants[k].accepted += count
+        self._accepted += np.bincount(accepted, minlength=len(self._entries))
         money = log[(log["kind"] == EventKind.FILL) | (log["kind"] == EventKind.FUNDING)]
         for rows, into in ((money, self._log), (piece.mids, self._mid_rows), (piece.samples, self._samples)):
             if len(rows):
@@ -208,9 +163,8 @@ class Tally:
 
     def _work(self, until_ns: int) -> None:
         """Take in everything that came; all before `until_ns` is complete."""
-        log, mids = _joined(self._log, LogRow), self._mid_rows
-        for rows in mids:
-            self._mids.add(rows["ns"], rows["mid2_ticks"])
+        log, mids = _joined(self._log, LogRow), _joined(self._mid_rows, MidRow)
+        self._mids.add(mids["ns"], mids["mid2_ticks"])
         samples = _joined(self._samples, SampleRow)
         later = samples["ns"] >= until_ns
         self._log, self._mid_rows, self._samples = [], [], [samples[later]]
@@ -225,20 +179,19 @@ class Tally:
                 return
             self._start(max(self._score_from_ns, self._first_ns))
         scored = samples[~later & (samples["ns"] >= self._start_ns)]
-        edges = self._edges(until_ns)
-        each = zip(self._contestants, self._split(log), self._split(scored), strict=True)
-        for contestant, rows, own_samples in each:
-            self._advance(contestant, rows, own_samples, edges, until_ns)
-        if len(edges):
-            self._edge_ns = int(edges[-1])
-            self._edge_mid2 = int(self._mids.at(edges[-1:])[0])
+        span = Span(self._done_ns, until_ns, self._edges(until_ns), self._edge_ns, self._edge_mid2)
+        for contestant, rows, own_samples in zip(
+            self._contestants, self._split(log), self._split(scored), strict=True
+        ):
+            contestant.advance(rows, own_samples, self._mids, span)
+        self._pass_edges(span.edges)
         self._done_ns = until_ns
         self._mids.forget(until_ns)
 
     def _note_positions(self, log: NDArray[Any]) -> None:
-        for contestant, rows in zip(self._contestants, self._split(log), strict=True):
+        for k, rows in enumerate(self._split(log)):
             if len(rows):
-                contestant.position = int(rows["position_lots"][-1])
+                self._positions[k] = int(rows["position_lots"][-1])
 
     def _start(self, start_ns: int) -> None:
         opening2 = int(self._mids.at(np.array([start_ns]))[0])
@@ -246,13 +199,15 @@ class Tally:
             opening2 = int(self._mids.mid2[0])
         self._start_ns = self._done_ns = self._edge_ns = start_ns
         self._edge_mid2 = opening2
-        for contestant in self._contestants:
-            contestant.books = Books(self._instrument, contestant.entry.rates, contestant.position, opening2)
+        self._contestants = [
+            ContestantTally(self._instrument, entry, position, opening2)
+            for entry, position in zip(self._entries, self._positions, strict=True)
+        ]
 
     def _split(self, rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
         """Rows of each contestant."""
         order = np.argsort(rows["strategy"], kind="stable")
-        bounds = np.searchsorted(rows["strategy"][order], np.arange(len(self._contestants) + 1))
+        bounds = np.searchsorted(rows["strategy"][order], np.arange(len(self._entries) + 1))
         for first, last in pairwise(bounds.tolist()):
             yield rows[order[first:last]]
 
@@ -263,92 +218,24 @@ class Tally:
         edges: NDArray[np.int64] = self._edge_ns + step * np.arange(1, count + 1, dtype=np.int64)
         return edges
 
-    def _advance(
-        self,
-        contestant: _Contestant,
-        log: NDArray[Any],
-        samples: NDArray[Any],
-        edges: NDArray[np.int64],
-        until_ns: int,
-    ) -> None:
-        books = _open(contestant)
-        books.add(log, self._mids)
-        books.resolve(self._mids, until_ns)
-        held = self._held(contestant, edges, until_ns)
-        if len(edges):
-            contestant.buckets.add(self._buckets(contestant, edges, held))
-        if len(samples):
-            contestant.curve.add(self._curve(books, samples))
-        self._keep(contestant, books.release(until_ns))
-
-    def _held(self, contestant: _Contestant, edges: NDArray[np.int64], until_ns: int) -> NDArray[np.float64]:
-        """∫|held|dt and ∫held²dt of each stretch that ends; what is left waits for the next edge."""
-        path = _open(contestant).path(self._mids, edges, self._done_ns, until_ns)
-        seconds = np.diff(path.ns, append=until_ns) / NS_PER_S
-        usd = np.abs(path.held_usd)
-        found = np.zeros((2, len(edges)))
-        ends = np.searchsorted(path.ns, edges)
-        for i, weights in enumerate((usd * seconds, usd * usd * seconds)):
-            running = np.concatenate([[0.0], np.cumsum(weights)])
-            found[i] = np.diff(running[ends], prepend=-contestant.held[i])
-            rest = running[-1] - (running[ends[-1]] if len(edges) else 0.0)
-            contestant.held[i] = rest if len(edges) else contestant.held[i] + rest
-        return found
-
-    def _buckets(
-        self, contestant: _Contestant, edges: NDArray[np.int64], held: NDArray[np.float64]
-    ) -> NDArray[Any]:
-        mid2 = self._mids.at(edges)
-        parts = _open(contestant).parts(edges, mid2)
-        found = np.zeros(len(edges), BUCKET_DTYPE)
-        found["end_ns"] = edges
-        found["seconds"] = np.diff(edges, prepend=self._edge_ns) / NS_PER_S
-        for i, name in enumerate(Parts._fields):
-            found[name] = np.diff(parts[i], prepend=contestant.row[i])
-            contestant.row[i] = parts[i][-1]
-        found["held_s"], found["held2_s"] = held
-        before = np.concatenate([[self._edge_mid2], mid2[:-1]]).astype(np.float64)
-        known = (before > 0) & (mid2 > 0)
-        found["return2"] = np.where(known, (mid2 / np.where(known, before, 1.0) - 1.0) ** 2, 0.0)
-        return found
-
-    def _curve(self, books: Books, samples: NDArray[Any]) -> NDArray[Any]:
-        found = np.zeros(len(samples), CURVE_DTYPE)
-        for name in _SAMPLED:
-            found[name] = samples[name]
-        found["mid2_ticks"] = self._mids.at(samples["ns"])
-        parts = books.parts(samples["ns"], found["mid2_ticks"])
-        for name in Parts._fields[1:]:
-            found[name] = getattr(parts, name)
-            found["total"] += found[name]
-        found["position_lots"] = books.positions(samples["ns"])
-        idle = (samples["bid_ticks"] == 0) & (samples["ask_ticks"] == 0)
-        found["paused"] = np.where(idle, np.maximum(samples["bid_reason"], samples["ask_reason"]), 0)
-        return found
-
-    def _keep(self, contestant: _Contestant, released: NDArray[Any]) -> None:
-        rows = np.zeros(len(released), FILL_DTYPE)
-        for name in FILL_DTYPE.names or ():
-            rows[name] = released[name]
-        contestant.fills.add(rows)
-
     def _close(self, end_ns: int) -> None:
         """Take in the last stretch, and the fills that never saw their markouts."""
-        edges = np.array([end_ns], np.int64)
+        edges = np.array([end_ns] if end_ns > self._edge_ns else [], np.int64)
+        span = Span(end_ns, end_ns, edges, self._edge_ns, self._edge_mid2)
         for contestant in self._contestants:
-            if end_ns > self._edge_ns:
-                held = contestant.held.reshape(2, 1).copy()
-                contestant.buckets.add(self._buckets(contestant, edges, held))
-            self._keep(contestant, _open(contestant).release_all())
-        if end_ns > self._edge_ns:
-            self._edge_ns = end_ns
-            self._edge_mid2 = int(self._mids.at(edges)[0])
+            contestant.close(self._mids, span)
+        self._pass_edges(edges)
+
+    def _pass_edges(self, edges: NDArray[np.int64]) -> None:
+        if len(edges):
+            self._edge_ns = int(edges[-1])
+            self._edge_mid2 = int(self._mids.at(edges[-1:])[0])
 
     def _outcome(self, k: int, run: Played, end_ns: int, seed: int) -> Outcome:
         contestant = self._contestants[k]
-        books, entry = _open(contestant), contestant.entry
-        buckets, fills = contestant.buckets.rows(), contestant.fills.rows
-        seconds = (end_ns - self._start_ns) / NS_PER_S
+        books, entry = contestant.books, contestant.entry
+        buckets, fills = contestant.buckets, contestant.fills.rows
+        seconds, accepted = (end_ns - self._start_ns) / NS_PER_S, int(self._accepted[k])
         found = intervals(buckets, seed)
         figures = estimates(buckets)
         market_volume = books.usd(self._market.volume_tick_lots)
@@ -377,7 +264,7 @@ class Tally:
             seconds=seconds,
             turnover_per_day=per_day,
             max_drawdown_usd=books.drawdown_usd,
-            fill_ratio=books.orders_filled / contestant.accepted if contestant.accepted else 0.0,
+            fill_ratio=books.orders_filled / accepted if accepted else 0.0,
             time_to_fill_s=_quantiles(fills["age_ns"][fills["age_ns"] > 0] / NS_PER_S),
             queue_ahead_lots=_quantiles(fills["queue_ahead_lots"][fills["queue_ahead_lots"] >= 0]),
             pnl_per_hour_usd=figures.get("pnl_per_hour_usd", 0.0),
@@ -388,7 +275,7 @@ class Tally:
 
     def _summary(self, k: int, run: Played, end_ns: int) -> RunSummary:
         contestant = self._contestants[k]
-        books, label, sums = _open(contestant), contestant.entry.label, _open(contestant).sums
+        books, label, sums = contestant.books, contestant.entry.label, contestant.books.sums
         moves = books.moves()
         end_mid2 = self._edge_mid2
         return RunSummary(
@@ -409,20 +296,13 @@ class Tally:
             inventory=InventorySummary(
                 max_abs=books.usd_of_double(books.max_abs2),
                 limit=_limit_usd(run.bench.risks[k]),
-                end=books.usd_of_double((contestant.position + sums.lots) * end_mid2),
+                end=books.usd_of_double((books.opening[0] + sums.lots) * end_mid2),
                 limit_breaches=int(run.bench.risks[k].breaches),
             ),
             markouts_bps={s: moves[0, -1, s].bps if moves else 0.0 for s in HORIZONS_S},
             open_orders_at_end=int(run.bench.world.strategies[k].resting),
             rebates_credited=books.rebates_credited(end_ns),
         )
-
-
-def _open(contestant: _Contestant) -> Books:
-    if contestant.books is None:
-        msg = "expected books that are open, was before scoring started"
-        raise RuntimeError(msg)
-    return contestant.books
 
 
 def _joined(pieces: Sequence[NDArray[Any]], cls: type) -> NDArray[Any]:
@@ -455,3 +335,6 @@ def _quantiles(values: NDArray[Any]) -> dict[str, float]:
         return {}
     found = np.quantile(values, [int(name[1:]) / 100 for name in QUANTILES])
     return dict(zip(QUANTILES, found.tolist(), strict=True))
+
+
+__all__ = ["Entry", "Played", "Source", "Tally"]
