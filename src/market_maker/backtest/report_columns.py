@@ -48,14 +48,14 @@ def signed(value: float | Decimal, digits: int = 2) -> str:
     return text if any(digit in text for digit in "123456789") else text[1:]
 
 
-def reasons(shares: Mapping[str, float]) -> str:
+def reasons(shares: Mapping[str, float], most: int = 99) -> str:
     """Reasons with their shares of the time, the largest first.
 
-    >>> reasons({"JUMP": 0.031, "STALE_BOOK": 0.0001})
-    'JUMP 3.1%'
+    >>> reasons({"STALE_BOOK": 0.0001, "QUOTE_FAR": 0.004, "JUMP": 0.031})
+    'JUMP 3.1%, QUOTE_FAR 0.4%'
     """
-    shown = [f"{name} {share:.1%}" for name, share in shares.items() if share >= _SHOWN_SHARE]
-    return ", ".join(shown) or ABSENT
+    known = sorted(shares.items(), key=lambda one: -one[1])[:most]
+    return ", ".join(f"{name} {share:.1%}" for name, share in known if share >= _SHOWN_SHARE) or ABSENT
 
 
 def interval_text(outcome: Outcome, figure: str) -> str:
