@@ -8,6 +8,7 @@ row had no trade: the price stands still.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -22,7 +23,7 @@ from market_maker.instrument import Instrument
 from market_maker.recordings.events import RecordingError
 
 NS_PER_MINUTE: Final = 60 * NS_PER_S
-_NS_PER_DAY: Final = 86_400 * NS_PER_S
+MINUTES_PER_HOUR: Final = 60
 _PRICES: Final = ("open", "high", "low", "close")
 _COLUMNS: Final = ("source", "market", "ts", *_PRICES, "volume")
 _TICK_BPS: Final = 0.5
@@ -172,3 +173,17 @@ def _without_holes(
         full_lots[first] = lots[row]
         full_ticks[first + 1 : after] = ticks[row, 3]
     return {"ticks": full_ticks, "lots": full_lots}
+
+
+def crash_hour(days: Sequence[BarDay]) -> int:
+    """Hour of the day, from the first bar on, in which one of the days begins its deepest fall of an hour."""
+    deepest, found = 0.0, 0
+    for day in days:
+        low = np.lib.stride_tricks.sliding_window_view(
+            np.pad(day.ticks[:, 2], (0, MINUTES_PER_HOUR - 1), "edge"), MINUTES_PER_HOUR
+        )
+        falls = 1.0 - low.min(axis=1) / day.ticks[:, 0]
+        at = int(falls.argmax())
+        if falls[at] > deepest:
+            deepest, found = float(falls[at]), at // MINUTES_PER_HOUR
+    return found

@@ -81,11 +81,13 @@ class StressBook:
         self.typical_ticks = max(float(np.median(ranges)), 1.0)
         self.typical_lots = max(float(np.median(traded)) if traded.size else 1.0, 1.0)
 
-    def hours(self) -> Iterator[Hour]:
-        """Make the day's hours, one at a time."""
+    def hours(self, first: int = 0, count: int | None = None) -> Iterator[Hour]:
+        """Make the day's hours, one at a time, or `count` of them from number `first` on."""
         before = None
-        for number, first in enumerate(range(0, len(self.day.lots), _MINUTES)):
-            hour, before = self._hour(number, slice(first, first + _MINUTES), before)
+        last = -(-len(self.day.lots) // _MINUTES)
+        for number in range(first, last if count is None else min(first + count, last)):
+            minute = number * _MINUTES
+            hour, before = self._hour(number, slice(minute, minute + _MINUTES), before)
             yield hour
 
     def _hour(self, number: int, minutes: slice, before: _Before | None) -> tuple[Hour, _Before]:
