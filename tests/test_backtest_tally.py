@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from backtest_pieces import (
     PlayedRun,
@@ -33,6 +34,7 @@ from market_maker.recordings import store
 
 ODD = Instrument("X-USD", Decimal("0.003"), Decimal("0.07"), Decimal("0.07"))
 BTC = Instrument("BTC-USD", Decimal("0.1"), Decimal("0.001"), Decimal("0.001"))
+PARTS = ("spread", "adverse_selection", "inventory", "fees", "rebates", "funding")
 OWN = Source("Extended")
 EMPTY = Piece(log_rows([]), mid_rows([]), sample_rows([]))
 
@@ -195,3 +197,237 @@ def test_the_parts_equal_the_ledgers_and_add_up_to_the_change_of_equity(steps, d
         assert math.isclose(outcome.buckets[part].sum(), exact, rel_tol=1e-9, abs_tol=1e-7), part
     assert math.isclose(outcome.buckets["seconds"].sum(), (end - start) / S, abs_tol=1e-6)
     assert math.isclose(outcome.buckets["volume"].sum(), summary.fills.volume_usd, rel_tol=1e-9)
+
+
+def quiet_market(seconds, *, mid2=1_200_000, step=0, every=1):
+    """A mid each so many seconds, which moves by `step` doubled ticks."""
+    return [(S * (1 + i), mid2 + step * (i // every)) for i in range(0, seconds, every)]
+
+
+def test_a_day_of_trading_by_hand():
+    # Bought at 599,990 under a mid of 600,000 that then rises by 10 ticks a second; sold 4 s later.
+    mids = [(S * (1 + i), 1_200_000 + 20 * i) for i in range(40)]
+    log = [
+        fill(
+            3 * S + 1,
+            1,
+            600_010,
+            5,
+            position_lots=5,
+            order_id=1,
+            tag=0,
+            accepted_ns=2 * S,
+            queue_ahead_lots=70,
+        ),
+        fill(
+            7 * S + 1, -1, 600_070, 2, position_lots=3, order_id=2, tag=3, accepted_ns=5 * S, remaining_lots=3
+        ),
+        fill(8 * S + 1, -1, 600_070, 3, position_lots=0, order_id=2, tag=3, accepted_ns=5 * S),
+    ]
+    accepted = [
+        {"ns": ns, "kind": int(EventKind.ACCEPTED), "order_id": i}
+        for i, ns in enumerate([2 * S, 3 * S, 5 * S])
+    ]
+    rows = log_rows(sorted(log + accepted, key=lambda row: row["ns"]))
+    trades = [(S, store.TRADE_BUY, 600_000, 50), (9 * S, store.TRADE_UNKNOWN, 600_000, 150)]
+    [outcome] = played(
+        BTC,
+        Piece(rows, mid_rows(mids), sample_rows([])),
+        end=40 * S,
+        rates=StrategyRow(maker_fee_ppb=100_000),
+        hour=hour_of(trades),
+    )
+    pnl, unit = outcome.summary.pnl, Decimal("0.0001")
+    # Mids at the fills: 600,020; 600,060; 600,070.
+    assert pnl.spread == unit * (5 * 10 + 2 * 10 + 3 * 0)
+    assert pnl.adverse_selection == unit * (5 * 50 - 2 * 50 - 3 * 50)
+    assert pnl.inventory == unit * (5 * (390 - 70) - 2 * (390 - 110) - 3 * (390 - 120))
+    assert pnl.fees == -unit * Decimal("0.0001") * (5 * 600_010 + 5 * 600_070)
+    assert pnl.total == unit * 5 * 60 + pnl.fees
+    volume = 5 * 600_010 + 5 * 600_070
+    assert outcome.volume_share == volume / (200 * 600_000)
+    assert outcome.market_volume_usd == 200 * 600_000 * unit
+    assert outcome.fill_ratio == 2 / 3
+    assert outcome.time_to_fill_s["p50"] == pytest.approx(2.000000001)
+    assert outcome.queue_ahead_lots["p90"] == 70
+    assert outcome.summary.inventory.max_abs == Decimal(5 * 600_060) * unit
+    assert (outcome.summary.inventory.limit, outcome.summary.inventory.limit_breaches) == (50_000, 3)
+    assert outcome.summary.open_orders_at_end == 2
+    by_key = {(m.side, m.level, m.horizon_s): m for m in outcome.markouts}
+    assert by_key[1, 0, 1].bps == pytest.approx(10 / 600_020 * 1e4)
+    assert by_key[1, 0, 1].bps_from_price == pytest.approx(20 / 600_010 * 1e4)
+    assert by_key[-1, 1, 1].bps < 0
+    assert by_key[0, -1, 5].fills == 3
+    assert [(row["level"], row["side"], row["age_ns"]) for row in outcome.fills] == [
+        (0, 1, S + 1),
+        (1, -1, 2 * S + 1),
+        (1, -1, 3 * S + 1),
+    ]
+    assert outcome.fills["mid2_30s"].tolist() == [1_200_040 + 600, 1_200_120 + 600, 1_200_140 + 600]
+    # Held: 5 lots for 4 s, 3 lots for 1 s, of 39 scored.
+    held = float(unit) * (5 * 4 * 600_045 + 3 * 600_070)
+    assert outcome.mean_abs_inventory_usd == pytest.approx(held / 39, rel=1e-4)
+    assert outcome.max_drawdown_usd == pytest.approx(float(-pnl.fees), rel=0.51)
+
+
+def test_a_position_brought_into_scoring_is_valued_at_the_mid_then():
+    mids = quiet_market(100, step=2)
+    log = [
+        fill(5 * S + 1, 1, 590_000, 10, position_lots=10),
+        fill(60 * S + 1, -1, 600_100, 4, position_lots=6),
+    ]
+    samples = [{"ns": ns * S + 2, "bid_ticks": 5, "bid_reason": 1} for ns in (20, 70)]
+    [outcome] = played(
+        BTC, Piece(log_rows(log), mid_rows(mids), sample_rows(samples)), score_from=50 * S, end=100 * S
+    )
+    pnl, unit = outcome.summary.pnl, Decimal("0.0001")
+    assert pnl.spread == unit * 4 * (600_100 - 600_059)
+    # Nothing of the bargain before: 10 lots from a mid of 600,049, 4 of them sold.
+    assert pnl.total == unit * (10 * 50 + 4 * (600_100 - 600_099))
+    assert outcome.summary.fills.sells == 1
+    assert outcome.curve["ns"].tolist() == [70 * S + 2]
+    assert outcome.curve["total"][0] == pytest.approx(float(unit) * (10 * 20 + 4 * (600_100 - 600_069)))
+    assert outcome.curve["position_lots"].tolist() == [6]
+    assert outcome.seconds == 50
+
+
+def test_rebates_are_credited_by_whole_days_that_are_enough():
+    day = 86_400 * S
+    rates = StrategyRow(rebate_least_tick_lots=100)
+    log = [
+        fill(day - 10 * S, 1, 600_000, 10, position_lots=10, rebate_ppb=20_000),  # 120 tick·lots
+        fill(day + 10 * S, -1, 600_000, 5, position_lots=5, rebate_ppb=20_000),  # 60: too little
+        fill(2 * day + S, -1, 600_000, 5, position_lots=0, rebate_ppb=130_000),  # the day is not over
+    ]
+    mids = [(ns * S, 1_200_000) for ns in range(86_000, 86_400 * 2 + 100, 50)]
+    [outcome] = played(
+        BTC, Piece(log_rows(log), mid_rows(mids), sample_rows([])), end=2 * day + 90 * S, rates=rates
+    )
+    assert outcome.summary.pnl.rebates == Decimal("0.0001") * (120 + 60 + 390)
+    assert outcome.summary.rebates_credited == Decimal("0.0001") * 120
+
+
+def busy(seed, count, seconds, contestants=2):
+    rng = np.random.default_rng(seed)
+    mids = np.zeros(4 * seconds, mid_rows([]).dtype)
+    mids["ns"] = 10 * S + np.sort(rng.integers(0, seconds * S, len(mids)))
+    mids["mid2_ticks"] = 1_200_000 + np.cumsum(rng.integers(-9, 10, len(mids)))
+    log = np.zeros(count, log_rows([]).dtype)
+    log["ns"] = 10 * S + np.sort(rng.integers(0, seconds * S, count))
+    log["kind"] = EventKind.FILL
+    log["strategy"] = rng.integers(0, contestants, count)
+    log["side"] = rng.choice([1, -1], count)
+    log["lots"] = rng.integers(1, 50, count)
+    log["order_id"] = np.arange(count) // 2
+    log["remaining_lots"] = np.arange(count) % 2
+    log["price_ticks"] = mids["mid2_ticks"][np.searchsorted(mids["ns"], log["ns"]) - 1] // 2 - 3 * log["side"]
+    log["tag"] = rng.integers(0, 6, count)
+    log["accepted_ns"] = log["ns"] - rng.integers(1, 9, count) * S
+    for k in range(contestants):
+        mine = log["strategy"] == k
+        log["position_lots"][mine] = np.cumsum((log["side"] * log["lots"])[mine])
+    samples = np.zeros(contestants * seconds // 2, sample_rows([]).dtype)
+    samples["ns"] = 10 * S + 2 * S * np.repeat(np.arange(seconds // 2), contestants)
+    samples["strategy"] = np.tile(np.arange(contestants), seconds // 2)
+    samples["bid_reason"], samples["ask_reason"] = 40, 45
+    return Piece(log, mids, samples)
+
+
+@pytest.mark.parametrize("enough", [1, 700, 10**9])
+def test_how_a_run_was_cut_changes_nothing(monkeypatch, enough):
+    piece, end = busy(3, 2_000, 3_000), 3_020 * S
+    whole = played(BTC, piece, score_from=500 * S + 1, end=end, count=2)
+    monkeypatch.setattr(tally_module, "_ENOUGH_ROWS", enough)
+    cuts = sorted(np.random.default_rng(9).integers(0, 3_010 * S, 40).tolist())
+    parts = played(BTC, piece, score_from=500 * S + 1, end=end, count=2, cuts=cuts)
+    for one, other in zip(whole, parts, strict=True):
+        assert one.summary == other.summary
+        assert one.markouts == other.markouts
+        assert one.fills.tobytes() == other.fills.tobytes()
+        assert one.fill_ratio == other.fill_ratio
+        assert one.max_drawdown_usd == pytest.approx(other.max_drawdown_usd, rel=1e-9)
+        for name in one.curve.dtype.names:
+            assert np.allclose(one.curve[name], other.curve[name], rtol=1e-9, atol=1e-7), name
+        for name in one.buckets.dtype.names:
+            assert np.allclose(one.buckets[name], other.buckets[name], rtol=1e-6, atol=1e-6), name
+
+
+def test_the_same_run_gives_the_same_bytes():
+    piece = busy(4, 1_500, 2_000)
+    first, second = (played(BTC, piece, end=2_020 * S, count=2) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one.summary == other.summary
+        assert dict(one.intervals) == dict(other.intervals)
+        assert one.buckets.tobytes() == other.buckets.tobytes()
+
+
+def test_curve_and_drawdown_agree_with_a_sum_over_fills():
+    piece = busy(5, 800, 1_500, contestants=1)
+    [outcome] = played(BTC, piece, end=1_600 * S)
+    unit, log, mids = 1e-4, piece.log, piece.mids
+
+    def total(ns):
+        done = log["ns"] <= ns
+        signed = (log["side"] * log["lots"])[done]
+        mid2 = mids["mid2_ticks"][np.searchsorted(mids["ns"], ns, "right") - 1]
+        return unit * (signed.sum() * mid2 / 2 - (signed * log["price_ticks"][done]).sum())
+
+    for point in outcome.curve[50::97]:
+        assert point["total"] == pytest.approx(total(point["ns"]), abs=1e-6)
+        parts = sum(
+            point[name] for name in ("spread", "adverse_selection", "inventory", "fees", "rebates", "funding")
+        )
+        assert point["total"] == pytest.approx(parts, abs=1e-9)
+    assert set(outcome.curve["paused"].tolist()) == {45}
+    instants = np.unique(np.concatenate([mids["ns"], log["ns"]]))
+    totals = np.array([total(ns) for ns in instants])
+    falls = np.maximum(np.maximum.accumulate(totals), 0) - totals
+    assert outcome.max_drawdown_usd == pytest.approx(falls.max(), rel=1e-9)
+
+
+def test_memory_stays_flat_while_figures_are_of_all_fills(monkeypatch):
+    from market_maker.backtest import contestant_tally
+
+    monkeypatch.setattr(contestant_tally, "_MOST_FILLS", 300)
+    monkeypatch.setattr(contestant_tally, "_MOST_POINTS", 100)
+    monkeypatch.setattr(contestant_tally, "_MOST_BUCKETS", 64)
+    monkeypatch.setattr(tally_module, "_ENOUGH_ROWS", 500)
+    piece, end = busy(6, 5_000, 9_000, contestants=1), 9_020 * S
+    cuts = list(range(0, 9_000 * S, 60 * S))
+    [outcome] = played(BTC, piece, end=end, cuts=cuts)
+    assert (outcome.summary.fills.buys + outcome.summary.fills.sells, len(outcome.fills)) == (5_000, 157)
+    assert outcome.fills_stride == 32
+    assert outcome.fills["ns"].tolist() == piece.log["ns"][::32].tolist()
+    assert len(outcome.curve) <= 100
+    assert len(outcome.buckets) <= 65
+    assert math.isclose(outcome.buckets["inventory"].sum(), outcome.summary.pnl.inventory, rel_tol=1e-9)
+    assert math.isclose(outcome.buckets["seconds"].sum(), outcome.seconds, rel_tol=1e-9)
+    assert (np.diff(outcome.buckets["end_ns"]) > 0).all()
+    # All alike but the last.
+    assert len(set(np.diff(outcome.buckets["end_ns"])[:-1].tolist())) == 1
+
+
+def test_a_run_without_anything_is_no_error():
+    [outcome] = played(BTC, EMPTY, end=5 * S)
+    assert outcome.summary.pnl.total == 0
+    assert dict(outcome.intervals) == {}
+    assert outcome.summary.markouts_bps == {1: 0.0, 5: 0.0, 30: 0.0}
+    assert outcome.conclusions[0] == "Nothing was filled: the data says nothing of profit."
+    assert math.isfinite(outcome.pnl_per_inventory_risk)
+
+
+def test_sums_too_large_for_64_bits_are_exact():
+    size = 2**31
+    log = [fill((2 + i) * S, 1 if i % 2 else -1, 2**30 + i, size) for i in range(8)]
+    [outcome] = played(
+        BTC,
+        Piece(log_rows(log), mid_rows([(S, 2**31)]), sample_rows([])),
+        end=60 * S,
+        rates=StrategyRow(maker_fee_ppb=250_000),
+    )
+    volume = size * (8 * 2**30 + 28)
+    assert volume > 2**63
+    assert outcome.summary.fills.volume_usd == volume * Decimal("0.0001")
+    assert outcome.summary.pnl.fees == -volume * Decimal("0.0001") * Decimal("0.00025")
+    assert outcome.summary.pnl.total == -size * 4 * Decimal("0.0001") + outcome.summary.pnl.fees
+    assert math.isclose(outcome.buckets["fees"].sum(), outcome.summary.pnl.fees)

@@ -161,7 +161,7 @@ class Books:
         filled = np.searchsorted(rows["ns"], instants, "right")
         aged = np.searchsorted(rows["ns"] + ATTRIBUTION_S * NS_PER_S, instants, "right")
         signed = rows["side"] * rows["lots"]
-        value = rows["lots"] * rows["price_ticks"]
+        value = (rows["lots"] * rows["price_ticks"]).astype(np.float64)
         later = rows[f"mid2_{ATTRIBUTION_S}s"]
         lots, at_mid = _running(signed), _running(signed * rows["mid2_ticks"])
         spread = sums.spread2 + _running(signed * (rows["mid2_ticks"] - 2 * rows["price_ticks"]))[filled]
@@ -170,14 +170,16 @@ class Books:
         position, opening2 = self.opening
         inventory = position * (mid2 - opening2) + (sums.lots5 + lots[aged]) * mid2
         inventory = inventory - sums.lots_mid5 - _running(signed * later)[aged]
-        maker = np.where(rows["role"] == TAKER, 0, value)
-        maker_cost = (sums.volume - sums.taker_volume + _running(maker)[filled]) * self.rates.maker_fee_ppb
-        taker_cost = (sums.taker_volume + _running(value - maker)[filled]) * float(self.rates.taker_fee_ppb)
-        earned = float(sums.rebates_ppb) + _running(value * (rows["rebate_ppb"] * 1.0))[filled]
+        taken = np.where(rows["role"] == TAKER, value, 0.0)
+        maker_cost = (float(sums.volume - sums.taker_volume) + _running(value - taken)[filled]) * float(
+            self.rates.maker_fee_ppb
+        )
+        taker_cost = (float(sums.taker_volume) + _running(taken)[filled]) * float(self.rates.taker_fee_ppb)
+        earned = float(sums.rebates_ppb) + _running(value * rows["rebate_ppb"])[filled]
         earned = earned + np.maximum(-maker_cost, 0.0) + np.maximum(-taker_cost, 0.0)
         cost = np.maximum(maker_cost, 0.0) + np.maximum(taker_cost, 0.0)
         return Parts(
-            volume=(sums.volume + _running(value)[filled]) * unit,
+            volume=(float(sums.volume) + _running(value)[filled]) * unit,
             spread=spread * half,
             adverse_selection=adverse * half,
             inventory=inventory * half,

@@ -220,7 +220,8 @@ class Tally:
 
     def _close(self, end_ns: int) -> None:
         """Take in the last stretch, and the fills that never saw their markouts."""
-        edges = np.array([end_ns] if end_ns > self._edge_ns else [], np.int64)
+        is_open = end_ns > self._edge_ns or self._edge_ns == self._start_ns
+        edges = np.array([end_ns] if is_open else [], np.int64)
         span = Span(end_ns, end_ns, edges, self._edge_ns, self._edge_mid2)
         for contestant in self._contestants:
             contestant.close(self._mids, span)
