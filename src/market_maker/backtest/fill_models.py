@@ -80,6 +80,11 @@ def unsure_share(info: MarketInfo) -> float:
     return min(unsure / trades, 1.0) if trades else 0.0
 
 
+def are_sides_sure(info: MarketInfo) -> bool:
+    """Whether trades say who took, all but a few."""
+    return unsure_share(info) <= _UNSURE_SHARE
+
+
 def models_for(info: MarketInfo, wanted: Sequence[str] = ()) -> tuple[FillModel, ...]:
     """Fill models of a market: those wanted, else the three, or `trade_through` alone where sides are unsure.
 
@@ -88,7 +93,7 @@ def models_for(info: MarketInfo, wanted: Sequence[str] = ()) -> tuple[FillModel,
     KeyError
         For a name that is no model.
     """
-    if unsure_share(info) > _UNSURE_SHARE:
+    if not are_sides_sure(info):
         return (MODELS[TRADE_THROUGH],)
     return tuple(MODELS[name] for name in dict.fromkeys(wanted)) or _WITH_SIDES
 

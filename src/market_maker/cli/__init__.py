@@ -1,6 +1,7 @@
 """The command line, `mm`: one file per verb."""
 
 from market_maker.cli import (
+    backtest,
     calibrate,
     config,
     data,
@@ -20,6 +21,7 @@ from market_maker.cli.app import main
 
 # Importing a verb's module declares the verb.
 _VERBS = (
+    backtest,
     calibrate,
     config,
     data,

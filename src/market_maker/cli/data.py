@@ -3,7 +3,7 @@
 import json
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -87,7 +87,7 @@ def convert(
     with interruptible():
         grids = _grids(grid or ())
         found = [source for path in sources for source in open_sources(path, market or (), grids, venue)]
-        with _progress(found) as told:
+        with conversion_progress(found) as told:
             infos = convert_all(found, to, replace=replace, progress=told)
     _show(to, infos, {}, as_json=as_json)
 
@@ -123,7 +123,8 @@ def _grids(given: "list[str] | tuple[()]") -> "dict[str, Grid]":
 
 
 @contextmanager
-def _progress(sources: "list[Source]") -> "Iterator[Progress]":
+def conversion_progress(sources: "Sequence[Source]") -> "Iterator[Progress]":
+    """Bars on standard error, one for each market."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (

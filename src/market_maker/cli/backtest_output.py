@@ -1,0 +1,97 @@
+"""What `mm backtest` prints, and what it tells beside the runs: data, calibration, terms, settings."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from market_maker.backtest.fill_models import unsure_share
+from market_maker.backtest.report import report_table
+from market_maker.backtest.result_json import result_json
+from market_maker.backtest.saved import Saved
+from market_maker.domain import NS_PER_MS, NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from market_maker.backtest.trial import Span, Trial, TrialSettings
+    from market_maker.config import Config
+    from market_maker.recordings.store import Store
+
+_MS: Final = 1000.0
+_DECISION_SECTIONS: Final = ("quote", "risk")
+
+
+def header(
+    store: "Store", trials: "Sequence[Trial]", configs: "Sequence[Config]", settings: "TrialSettings"
+) -> dict[str, Any]:
+    """What is told beside the runs: data, calibration, and under which terms."""
+    fees = settings.fees
+    return {
+        "data": {trial.market: _data(store, trial) for trial in trials},
+        "calibration": {
+            trial.market: {**trial.yardsticks.calibration.as_dict(), "left_out": trial.yardsticks.left_out}
+            for trial in trials
+        },
+        "terms": {
+            "latencies_ms": [latency * _MS for latency in settings.latencies_s],
+            "calibrate_share": settings.calibrate_share,
+            "seed": settings.seed,
+            "maker_fee_bps": fees.maker_bps,
+            "taker_fee_bps": fees.taker_bps,
+            "rebate_tiers": fees.rebate_tiers,
+            "deposit_usd": settings.start_equity_usd,
+        },
+        "settings": {config.value("profile"): _changed(config) for config in configs},
+    }
+
+
+def _data(store: "Store", trial: "Trial") -> dict[str, Any]:
+    info, span = store.info(trial.market), trial.span
+    return {
+        "venue": info.venue,
+        "tick": info.tick,
+        "step": info.step,
+        "events": trial.events,
+        **_instants(span),
+        "gaps": len(info.gaps),
+        "gap_seconds": sum(end - begin for begin, end in info.gaps) / NS_PER_S,
+        "taker_unsure_share": unsure_share(info),
+        "fill_models": [model.name for model in trial.models],
+        "findings": dict(info.findings),
+        "sources": [{"name": file.name, "bytes": file.bytes, "sha256": file.sha256} for file in info.sources],
+    }
+
+
+def _instants(span: "Span") -> dict[str, str]:
+    named = (("start", span.start_ns), ("scored_from", span.score_ns), ("end", span.end_ns))
+    return {name: _instant(ns) for name, ns in named}
+
+
+def _instant(ns: int) -> str:
+    import numpy as np
+
+    return f"{np.datetime64(ns // NS_PER_MS, 'ms')}Z"
+
+
+def _changed(config: "Config") -> dict[str, Any]:
+    """Settings that are not as they are by default, and sizes and limits in any case."""
+    settings = config.schema.settings
+    shown = {}
+    for name, setting in settings.items():
+        if setting.section in _DECISION_SECTIONS or config.origins[name] != "default":
+            shown[name] = setting.shown(config.value(name))
+    return shown
+
+
+def print_result(trials: "Sequence[Trial]", told: dict[str, Any], *, as_json: bool) -> None:
+    """Print everything: JSON alone on standard output, or tables and what the data do not support."""
+    outcomes = [outcome for trial in trials for outcome in trial.outcomes]
+    if as_json:
+        print(result_json(Saved(told, outcomes)))
+        return
+    console = Console()
+    console.print(report_table(outcomes))
+    for trial in trials:
+        for name, why in trial.yardsticks.left_out.items():
+            console.print(Text(f"- {trial.market}: {name} does not play: {why}", style="yellow"))
