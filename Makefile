@@ -20,7 +20,7 @@ PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test test-pure check bench docs lock clean
+.PHONY: help setup demo test test-pure check bench parity docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ bench: $(VENV)/.installed ## Run every benchmark; results as JSON in benchmarks/
 	  $(BIN)/python "$$file" > "benchmarks/results/$$name.json"; cat "benchmarks/results/$$name.json"; \
 	done
 
+parity: $(VENV)/.installed .venv-parity/.installed ## Compare fills with hftbacktest's; make parity ARGS="--data DIR"
+	@mkdir -p benchmarks/results
+	$(BIN)/python benchmarks/parity/compare.py $(ARGS) > benchmarks/results/parity.json
+
 docs: $(VENV)/.installed ## Write docs/reference/settings.md from the code
 	@mkdir -p docs/reference
 	$(BIN)/mm config reference > docs/reference/settings.md
@@ -63,9 +67,17 @@ lock: $(VENV)/.uv ## Renew requirements.lock from pyproject.toml
 	    --no-header --no-emit-index-url --no-emit-find-links --quiet $(ARGS); } > requirements.lock.new
 	@if grep -n '://' requirements.lock.new; then echo 'requirements.lock must name no host' >&2; exit 1; fi
 	mv requirements.lock.new requirements.lock
+	@for name in parity nautilus; do \
+	  lock=benchmarks/$$name/requirements.lock; \
+	  { echo "# The environment .venv-$$name, with hashes. Written by \`make lock\` from requirements.in."; \
+	    $(BIN)/uv pip compile benchmarks/$$name/requirements.in --universal --generate-hashes \
+	      --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --quiet; } > $$lock.new; \
+	  if grep -n '://' $$lock.new; then echo "$$lock must name no host" >&2; exit 1; fi; \
+	  mv $$lock.new $$lock; \
+	done
 
 clean: ## Remove the environment, caches and results; journals stay
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) .venv-parity .venv-nautilus build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -86,6 +98,13 @@ $(BIN)/python:
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Other engines, each with what it pins in an environment of its own: .venv-parity and .venv-nautilus.
+.venv-%/.installed: benchmarks/%/requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) was not found. Name yours: make PYTHON=python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.warm: $(VENV)/.installed $(shell find src -name '*.py')

@@ -478,7 +478,8 @@ class Reference:
         order.traded += printed / unit
         if order.front >= 0:
             return 0
-        reached = math.floor(-order.front / (1.0 / unit))
+        passed = -order.front / (1.0 / unit)
+        reached = math.floor(passed) + (passed % 1 >= 0.5)
         if self.strategy.partial_fills:
             order.front = 0.0
         return reached

@@ -268,3 +268,16 @@ def test_levels_nobody_trades_at_do_not_fill_the_memory():
     low, high = price_range(rows)
     assert low <= 100_000 < high
     assert high - low < 2**22
+
+
+def test_a_whole_lot_past_us_reaches_us_though_the_sum_of_floats_lacks_its_last_bit():
+    """Counted in contracts, 0.092 − 0.009 − 0.038 − 0.043 − 0.003 is a bit more than −0.001."""
+    whole = StrategyRow(queue_model=int(QueueModel.RISK_AVERSE), lots_per_unit=1000.0, partial_fills=False)
+    frame = store.LAST
+    rows = [(0, store.LEVEL_BID | frame, 99, 5), (0, store.LEVEL_ASK | frame, 101, 92)]
+    traded = [9, 38, 43, 3]
+    rows += [(10 + i, store.TRADE_BUY | frame, 101, lots) for i, lots in enumerate(traded)]
+    action = rows_of(ActionRow, 1)
+    action["now_ns"], action["side"], action["price_ticks"], action["lots"] = 1, -1, 101, 1
+    _, log = run(MarketRow(), [whole], rows, action)
+    assert [row["ns"] for row in log if row["kind"] == EventKind.FILL] == [13]
