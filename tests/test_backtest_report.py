@@ -13,13 +13,14 @@ from rich.console import Console
 from market_maker.backtest import report_comparison as comparison
 from market_maker.backtest.outcome import FIGURES, Interval
 from market_maker.backtest.report import ReportError, chosen, report_table, write_report
-from market_maker.backtest.report_columns import COLUMNS, verdict
+from market_maker.backtest.report_columns import COLUMNS, against, verdict
 from market_maker.backtest.report_data import drawdown, packed, shares_up_to, spread_out, thinned
 from market_maker.backtest.report_page import page
 from market_maker.backtest.report_run import BAND_ROWS, BANDS, markout_figure, timeline, waiting_figure
 from market_maker.backtest.result_json import result_json
 from market_maker.backtest.saved import Saved, save
 from market_maker.cli.app import ExitCode, main
+from market_maker.summary import FillSummary
 
 NASTY = "</script><script>alert(1)</script><b>\"'&-USD"
 
@@ -211,8 +212,8 @@ def test_time_adds_up_to_all_of_it():
     [
         (0.1, 2.0, 0.01, "it earned"),
         (-3.0, -0.1, 0.01, "it lost"),
-        (-1.0, 1.0, 0.01, "cannot be told"),
-        (0.1, 2.0, 0.051, "no conclusion"),
+        (-1.0, 1.0, 0.01, "no conclusion: earning and losing cannot be told apart"),
+        (0.1, 2.0, 0.051, "no conclusion: its volume is 5.1% of the market's"),
     ],
 )
 def test_verdicts(low, high, volume_share, words):
@@ -221,9 +222,34 @@ def test_verdicts(low, high, volume_share, words):
     assert words in verdict(run)
 
 
+def test_what_is_too_little_bears_no_verdict():
+    interval = Interval(1.0, 0.1, 2.0, 0.95, 20)
+    earned = replace(outcome(), intervals={FIGURES[0]: interval})
+    assert "it earned" in verdict(earned)
+    few = replace(earned.summary, fills=FillSummary(50, 49, 1.0))
+    assert "no conclusion: 99 fills are too few" in verdict(replace(earned, summary=few))
+    short = {FIGURES[0]: replace(interval, blocks=9)}
+    assert "no conclusion: the time was too short" in verdict(replace(earned, intervals=short))
+    unsure = {FIGURES[0]: interval, "pnl_per_hour_usd": replace(interval, low=-0.1)}
+    assert "no conclusion: earning and losing" in verdict(replace(earned, intervals=unsure))
+
+
+def test_what_speaks_against_is_said_once():
+    runs = [
+        replace(outcome("crypto"), conclusions=("Of all.", "94 fills: too few.")),
+        replace(outcome("legacy"), conclusions=("Of all.", "95 fills: too few.", "Of one.")),
+        replace(outcome("glft"), conclusions=("Of all.",)),
+    ]
+    assert list(against(runs)) == [
+        "Of all (all).",
+        "94 fills: too few, or alike (crypto, legacy; 2 of 3).",
+        "Of one (legacy; 1 of 3).",
+    ]
+
+
 def test_without_trading_everything_is_said_and_nothing_fails():
     idle = without_trading(outcome())
-    assert "too little" in verdict(idle)
+    assert "nothing was traded" in verdict(idle)
     texts = {name: column.text(idle) for name, column in COLUMNS.items()}
     assert texts["pnl_bps"] == texts["time_to_fill"] == texts["markout_5"] == "-"
     assert "nan" not in " ".join(texts.values())
@@ -288,7 +314,7 @@ def test_the_table_has_each_run_and_what_the_data_do_not_support(runs):
     text = shown(report_table(runs))
     assert len(re.findall(r"avellaneda", text)) == 6
     assert "ETH-USD, 10 ms to the exchange" in text
-    assert "The taker side of this market's trades is inferred. (all)" in text
+    assert "The taker side of this market's trades is inferred (all)." in text
 
 
 def test_markets_are_chosen_by_name(runs):

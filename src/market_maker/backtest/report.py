@@ -10,13 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from market_maker.backtest.outcome import Outcome
-from market_maker.backtest.report_columns import COLUMNS, latency_text, name_text
+from market_maker.backtest.report_columns import COLUMNS, against, latency_text
 from market_maker.backtest.saved import Saved
 
-_SHOWN: Final = (
-    *("contestant", "fill_model", "uptime", "orders", "fills", "volume_share"),
-    *("pnl", "pnl_bps_alone", "interval"),
-)
+_SHOWN: Final = ("contestant", "uptime", "orders", "fills", "pnl", "pnl_bps_alone", "interval")
 _NO_PLOTLY: Final = "the page needs plotly; install the extra: extended-market-maker[backtest]"
 
 
@@ -70,7 +67,8 @@ def report_table(outcomes: Sequence[Outcome]) -> Group:
 def _of_market(runs: Sequence[Outcome]) -> Iterator[RenderableType]:
     for latency_s in sorted({run.label.latency_s for run in runs}):
         yield _table([run for run in runs if run.label.latency_s == latency_s])
-    yield from _conclusions(runs)
+    for sentence in against(runs):
+        yield Text(f"- {sentence}", style="yellow")
 
 
 def _table(runs: Sequence[Outcome]) -> Table:
@@ -78,19 +76,12 @@ def _table(runs: Sequence[Outcome]) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in _SHOWN:
         heading = COLUMNS[name].heading.replace(" ", "\n", 1)
-        table.add_column(heading, justify="left" if name in _SHOWN[:2] else "right")
-    for run, following in zip(runs, [*runs[1:], None], strict=True):
-        ends = following is not None and following.label.fill_model != run.label.fill_model
-        cells = [Text(COLUMNS[name].text(run), no_wrap=True) for name in _SHOWN]
-        table.add_row(*cells, end_section=ends)
-    return table
-
-
-def _conclusions(runs: Sequence[Outcome]) -> Iterator[Text]:
-    whose: dict[str, list[str]] = {}
+        table.add_column(heading, justify="left" if name == "contestant" else "right", no_wrap=True)
+    before = ""
     for run in runs:
-        for sentence in run.conclusions:
-            whose.setdefault(sentence, []).append(name_text(run))
-    for sentence, names in whose.items():
-        of = "all" if len(names) == len(runs) else ", ".join(dict.fromkeys(names))
-        yield Text(f"- {sentence} ({of})", style="yellow")
+        model = COLUMNS["fill_model"].text(run)
+        if model != before:
+            table.add_row(Text(f"{model} fills", style="bold"))
+        before = model
+        table.add_row(*(Text(COLUMNS[name].text(run)) for name in _SHOWN))
+    return table

@@ -1,18 +1,19 @@
 """The figures of a run as they are read: heading, meaning, text. For the terminal, the page, the study."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from market_maker.backtest.conclusions import FEW_BLOCKS, FEW_FILLS, LARGEST_SHARE
 from market_maker.backtest.outcome import Outcome
 from market_maker.domain import NS_PER_MS, NS_PER_S
 
 ABSENT: Final = "-"
-# Where our volume is more of the market's, the market would not have gone on as recorded.
-LARGEST_VOLUME_SHARE: Final = 0.05
 _MS_PER_S: Final = NS_PER_S // NS_PER_MS
 _SHOWN_SHARE: Final = 0.0005
+_FIGURE: Final = re.compile(r"[-+]?\d[\d,.e+-]*")
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,40 @@ def verdict(outcome: Outcome) -> str:
     """One sentence: whether it earned or lost, or why that cannot be told."""
     name, found = name_text(outcome), outcome.intervals.get("pnl_bps_of_volume")
     if found is None:
-        return f"{name}: too little was traded to say anything of its PnL."
+        return f"{name}: nothing was traded, nothing can be said of its PnL."
     told = f"{name}: PnL {signed(found.estimate)} bps of volume"
     between = f"{found.confidence:.0%} interval {signed(found.low)} to {signed(found.high)}"
-    if outcome.volume_share > LARGEST_VOLUME_SHARE:
-        return f"{told}, and no conclusion: its volume is {outcome.volume_share:.1%} of the market's."
-    if found.spans_zero:
-        return f"{told}, {between}: whether it earns or loses cannot be told from this."
-    return f"{told}, {between}: it {'earned' if found.low > 0 else 'lost'}, if fills were as this model says."
+    why_not = _why_not(outcome)
+    if why_not:
+        return f"{told}, {between}; no conclusion: {why_not}."
+    return f"{told}, {between}: it {'earned' if found.low > 0 else 'lost'}, if orders filled as assumed."
+
+
+def _why_not(outcome: Outcome) -> str:
+    fills, found = _fills(outcome), outcome.intervals["pnl_bps_of_volume"]
+    if outcome.volume_share > LARGEST_SHARE:
+        return f"its volume is {outcome.volume_share:.1%} of the market's"
+    if fills < FEW_FILLS:
+        return f"{fills} fills are too few"
+    if found.blocks < FEW_BLOCKS:
+        return "the time was too short"
+    per_hour = outcome.intervals.get("pnl_per_hour_usd", found)
+    return "earning and losing cannot be told apart" if found.spans_zero or per_hour.spans_zero else ""
+
+
+def against(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """What stands against conclusions, each with those whom it concerns; once where only figures differ."""
+    alike: dict[str, dict[str, list[Outcome]]] = {}
+    for outcome in outcomes:
+        for sentence in outcome.conclusions:
+            same = alike.setdefault(_FIGURE.sub("#", sentence), {})
+            same.setdefault(sentence, []).append(outcome)
+    for same in alike.values():
+        sentence = next(iter(same))
+        concerned = [outcome for some in same.values() for outcome in some]
+        names = ", ".join(dict.fromkeys(name_text(outcome) for outcome in concerned))
+        whose = "all" if len(concerned) == len(outcomes) else f"{names}; {len(concerned)} of {len(outcomes)}"
+        yield f"{sentence.rstrip('.')}{', or alike' if len(same) > 1 else ''} ({whose})."
 
 
 def _estimate(figure: str) -> Callable[[Outcome], str]:

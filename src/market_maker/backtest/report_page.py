@@ -9,7 +9,7 @@ from typing import Any, Final
 from plotly.offline import get_plotlyjs
 
 from market_maker.backtest.outcome import Outcome
-from market_maker.backtest.report_columns import COLUMNS, latency_text, name_text, verdict
+from market_maker.backtest.report_columns import COLUMNS, against, latency_text, name_text, verdict
 from market_maker.backtest.report_comparison import (
     latencies_figure,
     models_figure,
@@ -191,13 +191,7 @@ def _legend() -> str:
 
 def _conclusions(group: Sequence[Outcome]) -> str:
     lines = [f"<li>{_text(verdict(outcome))}</li>" for outcome in group]
-    names: dict[str, list[str]] = {}
-    for outcome in group:
-        for sentence in outcome.conclusions:
-            names.setdefault(sentence, []).append(name_text(outcome))
-    for sentence, whose in names.items():
-        whom = "all" if len(whose) == len(group) else ", ".join(whose)
-        lines.append(f"<li>{_text(sentence)} <span class=soft>({_text(whom)})</span></li>")
+    lines += [f"<li>{_text(sentence)}</li>" for sentence in against(group)]
     return (
         f"<section{_attributes(_of(group[0]), ('market', 'latency', 'model'))}>"
         f"<h2>What the data say, and what they do not</h2><ul>{''.join(lines)}</ul></section>"
