@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from decimal import Decimal
 
+import fill_markets
 import numpy as np
 import pytest
 from backtest_pieces import (
@@ -26,7 +27,8 @@ from market_maker.backtest.conclusions import Source
 from market_maker.backtest.rows import Piece
 from market_maker.backtest.tally import Tally
 from market_maker.domain import Side
-from market_maker.fills.rows import MAKER, TAKER, EventKind, StrategyRow
+from market_maker.fills.engine import FillEngine
+from market_maker.fills.rows import MAKER, TAKER, EventKind, MarketRow, StrategyRow
 from market_maker.gateway import Fill, FillReport, FundingPayment
 from market_maker.instrument import Instrument
 from market_maker.ledger import Ledger, OpeningPosition
@@ -146,6 +148,7 @@ def book_fill(ledger, instrument, item, number, fee, mid2):
     ledger.book_fill(FillReport(found, fee), mid2)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     STEPS,
@@ -431,3 +434,43 @@ def test_sums_too_large_for_64_bits_are_exact():
     assert outcome.summary.pnl.fees == -volume * Decimal("0.0001") * Decimal("0.00025")
     assert outcome.summary.pnl.total == -size * 4 * Decimal("0.0001") + outcome.summary.pnl.fees
     assert math.isclose(outcome.buckets["fees"].sum(), outcome.summary.pnl.fees)
+
+
+@pytest.mark.slow
+def test_the_books_are_those_of_the_fill_engine():
+    # Random orders on a random market over midnight, with marks, funding, fees, rebates and takers.
+    rng = np.random.default_rng(12)
+    hour = fill_markets.hour_of(fill_markets.market_rows(rng, 2_500, start_ns=86_400 * S - 200_000))
+    end = int(hour.venue_ns[-1])
+    rates = StrategyRow(
+        maker_fee_ppb=1_003,
+        taker_fee_ppb=250_007,
+        rebate_share_ppm=np.array([0, 5, 50_000, 0]),
+        rebate_ppb=np.array([5_000_003, 20_011, 7_000_001, 0]),
+        rebate_least_tick_lots=1,
+        request_ns=1_000,
+        reply_ns=1_000,
+    )
+    engine = FillEngine(MarketRow(replacement_counts_filled=True), [rates], orders_each=40)
+    actions = fill_markets.requests(rng, 1, 600, end, start_ns=int(hour.venue_ns[0]))
+    log = np.concatenate(list(engine.replay(hour, actions, np.zeros(2, np.int64), end + 10**9)))
+    tally = Tally(BTC, entries(1, rates), OWN)
+    tally.market(hour)
+    tally.take(Piece(log, mid_rows([(int(hour.venue_ns[0]), 2 * fill_markets.MID)]), sample_rows([])))
+    [outcome] = tally.finish(end, PlayedRun())
+    pnl, unit = outcome.summary.pnl, Decimal("0.0001")
+    s = engine.world.strategies[0]
+    part = unit * Decimal("1E-11")
+    assert s.fills == outcome.summary.fills.buys + outcome.summary.fills.sells > 50
+    assert pnl.fees == -(unit * int(s.fees) + part * int(s.fees_frac))
+    assert pnl.rebates == unit * int(s.rebates) + part * int(s.rebates_frac) > 0
+    assert pnl.funding == unit * int(s.funding) + part * int(s.funding_frac) != 0
+    assert outcome.summary.rebates_credited == unit * int(s.credited) + part * int(s.credited_frac) > 0
+    traded = int(s.flow_tick_lots) + int(s.position_lots) * fill_markets.MID
+    assert pnl.spread + pnl.adverse_selection + pnl.inventory == unit * traded
+    marks = hour.ticks[(hour.kind & store.CODE_MASK) == store.MARK]
+    assert pnl.basis == unit * int(s.position_lots) * (int(marks[-1]) - 100 * fill_markets.MID) / 100
+    trades = np.isin(hour.kind & store.CODE_MASK, [4, 5, 6])
+    volume = int((hour.ticks[trades] * hour.lots[trades].astype(np.int64)).sum())
+    assert outcome.market_volume_usd == unit * volume
+    assert outcome.summary.events == len(hour.kind)

@@ -25,6 +25,8 @@ RESAMPLES: Final = 2_000
 _LEAST_BLOCK_S: Final = 60.0
 _LEAST_BLOCKS: Final = 3
 _S_PER_HOUR: Final = 3600.0
+# Of the drawn series; where more are not defined, nor is the interval.
+_DEFINED: Final = 0.95
 _PARTS: Final = ("spread", "adverse_selection", "inventory", "fees", "rebates", "funding")
 _COLUMNS: Final = ("seconds", "volume", *_PARTS, "held2_s", "return2")
 
@@ -125,7 +127,7 @@ def _interval(
     estimate: float, values: NDArray[np.float64], blocks: int, confidence: float
 ) -> Interval | None:
     finite = values[np.isfinite(values)]
-    if not math.isfinite(estimate) or 2 * len(finite) < len(values):
+    if not math.isfinite(estimate) or len(finite) < _DEFINED * len(values):
         return None
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(finite, [tail, 1.0 - tail])
