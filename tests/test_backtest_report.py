@@ -281,6 +281,25 @@ def test_the_page_shows_every_run_once_and_every_comparison(runs):
     assert sum(has.keys() == {"data-market", "data-model"} for has in sections) == 3
 
 
+def test_the_page_opens_with_base_fills_at_a_quarter_of_a_second(runs):
+    found = parsed(page(Saved({}, runs)))
+    script, element = next(
+        (script, element)
+        for script, element in zip(found.scripts, _scripts(found), strict=True)
+        if "data-opening" in element
+    )
+    opening = json.loads(script)[int(element["data-opening"])]
+    assert (opening["model"], opening["latency"]) == ("base", "0.25")
+
+
+def test_parts_that_nobody_had_take_no_column(runs):
+    nothing = Interval(0.0, 0.0, 0.0, 0.95, 25)
+    without = [replace(run, intervals={**run.intervals, "funding_bps": nothing}) for run in runs]
+    assert "rebates, bps" in page(Saved({}, without))
+    assert "funding, bps" not in page(Saved({}, without))
+    assert "funding, bps" in page(Saved({}, [*without[1:], runs[0]]))
+
+
 def test_names_from_the_data_cannot_become_markup():
     text = page(Saved({"data": {NASTY: 1}}, [outcome(name=NASTY, market=NASTY)]))
     found = parsed(text)

@@ -1,5 +1,6 @@
 """The figures of a run as they are read: heading, meaning, text. For the terminal, the page, the study."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from market_maker.domain import NS_PER_MS, NS_PER_S
 ABSENT: Final = "-"
 _MS_PER_S: Final = NS_PER_S // NS_PER_MS
 _SHOWN_SHARE: Final = 0.0005
+_MOST_REASONS: Final = 4
 _FIGURE: Final = re.compile(r"[-+]?\d[\d,.e+-]*")
 
 
@@ -129,8 +131,18 @@ def _markout(horizon_s: int) -> Callable[[Outcome], str]:
     return text
 
 
-def _median(values: Mapping[str, float], unit: str) -> str:
-    return f"{values['p50']:,.3g}{unit}" if "p50" in values else ABSENT
+def plain(value: float) -> str:
+    """Positive number with three digits that count, and no exponent.
+
+    >>> plain(0.01234), plain(5.06), plain(506_123.0)
+    ('0.0123', '5.06', '506,123')
+    """
+    digits = 0 if value <= 0 else max(0, 2 - math.floor(math.log10(value)))
+    return f"{value:,.{digits}f}"
+
+
+def _median(values: Mapping[str, float], unit: float, suffix: str = "") -> str:
+    return plain(values["p50"] * unit) + suffix if "p50" in values else ABSENT
 
 
 def _fills(outcome: Outcome) -> int:
@@ -151,9 +163,15 @@ COLUMNS: Final[Mapping[str, Column]] = {
         lambda o: f"{o.summary.uptime.quote_uptime:.1%}",
     ),
     "one_sided": Column(
-        "one side on purpose", "share of the time, by reason", lambda o: reasons(o.summary.uptime.one_sided)
+        "one side on purpose",
+        "share of the time, by the four largest reasons",
+        lambda o: reasons(o.summary.uptime.one_sided, _MOST_REASONS),
     ),
-    "pauses": Column("paused", "share of the time, by reason", lambda o: reasons(o.summary.uptime.pauses)),
+    "pauses": Column(
+        "paused",
+        "share of the time, by the four largest reasons",
+        lambda o: reasons(o.summary.uptime.pauses, _MOST_REASONS),
+    ),
     "orders": Column(
         "orders a minute",
         "placements, replacements and cancellations a minute",
@@ -209,12 +227,12 @@ COLUMNS: Final[Mapping[str, Column]] = {
         "fill ratio", "accepted orders that filled at least in part", lambda o: f"{o.fill_ratio:.2%}"
     ),
     "time_to_fill": Column(
-        "time to fill", "median, from resting to the fill", lambda o: _median(o.time_to_fill_s, " s")
+        "time to fill", "median, from resting to the fill", lambda o: _median(o.time_to_fill_s, 1.0, " s")
     ),
     "queue": Column(
-        "queue, lots",
-        "median size in front when the order came to rest",
-        lambda o: _median(o.queue_ahead_lots, ""),
+        "queue",
+        "median size in front when the order came to rest, base units",
+        lambda o: _median(o.queue_ahead_lots, float(o.step)),
     ),
     "markout_1": Column("markout 1 s, bps", "move of the mid in our favour", _markout(1)),
     "markout_5": Column("markout 5 s, bps", "move of the mid in our favour", _markout(5)),

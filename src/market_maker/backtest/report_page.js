@@ -3,7 +3,8 @@
 (() => {
   const KEYS = ["market", "latency", "model", "name"];
   const selects = KEYS.map((key) => document.getElementById(key));
-  const runs = JSON.parse(document.getElementById("runs").textContent);
+  const index = document.getElementById("runs");
+  const runs = JSON.parse(index.textContent);
   const parts = [...document.querySelectorAll("[data-market]")];
   const COMMON = {
     font: { family: "system-ui, sans-serif", size: 13, color: "#1d232b" },
@@ -64,15 +65,17 @@
     }
   }
 
+  function choose(run) {
+    KEYS.forEach((key, at) => {
+      offer();
+      selects[at].value = run[key];
+    });
+    show();
+  }
+
   for (const select of selects) select.addEventListener("change", show);
   for (const row of document.querySelectorAll("tbody tr")) {
-    row.addEventListener("click", () => {
-      KEYS.forEach((key, at) => {
-        offer();
-        selects[at].value = row.dataset[key];
-      });
-      show();
-    });
+    row.addEventListener("click", () => choose(row.dataset));
   }
-  show();
+  if (runs.length) choose(runs[Number(index.dataset.opening)]);
 })();

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from plotly.offline import get_plotlyjs
 
+from market_maker.backtest.fill_models import BASE
 from market_maker.backtest.outcome import Outcome
 from market_maker.backtest.report_columns import COLUMNS, against, latency_text, name_text, verdict
 from market_maker.backtest.report_comparison import (
@@ -28,7 +29,7 @@ from market_maker.backtest.report_run import (
 )
 from market_maker.backtest.saved import Saved
 
-_WHO: Final = ("contestant", "fill_model", "latency")
+_WHO: Final = ("contestant", "fill_model")
 _PARTS: Final = tuple(f"{part}_bps" for part in PARTS)
 _PROFIT: Final = (
     *(*_WHO, "fills", "volume", "volume_share", "pnl", "pnl_bps"),
@@ -44,6 +45,7 @@ _REASONS: Final = frozenset({"one_sided", "pauses"})
 # Points of a run's lines: as many as a page of some 15 MB allows, within what a screen can show.
 _POINTS_IN_ALL: Final = 75_000
 _FEWEST_POINTS, _MOST_POINTS = 300, 2_000
+_OPENING_LATENCY_S: Final = 0.25
 
 
 def page(saved: Saved) -> str:
@@ -124,14 +126,22 @@ def _selects(outcomes: Sequence[Outcome]) -> Iterator[str]:
             "name": name_text(outcome),
         }
         runs.append({**keys, "labels": {**keys, **words}})
-    yield f'<script type="application/json" id="runs">{_json(runs)}</script>'
+    # What the page opens with: everything else is a choice away.
+    opening = min(range(len(runs)), key=lambda at: _distance(outcomes[at])) if runs else 0
+    yield f'<script type="application/json" id="runs" data-opening="{opening}">{_json(runs)}</script>'
+
+
+def _distance(outcome: Outcome) -> tuple[bool, float]:
+    return outcome.label.fill_model != BASE, abs(outcome.label.latency_s - _OPENING_LATENCY_S)
 
 
 def _sections(outcomes: Sequence[Outcome], points: int) -> Iterator[str]:
     for group in _groups(outcomes, _VIEW_KEYS):
         yield _conclusions(group)
     for group in _groups(outcomes, ["market"]):
-        yield _table("What was earned", _PROFIT, group)
+        absent = {part for part in _PARTS if all(_is_zero(outcome, part) for outcome in group)}
+        profit = [name for name in _PROFIT if name not in absent]
+        yield _table("What was earned", profit, group)
         yield _table("How it was quoted and filled", _QUOTING, group)
     few = max(_FEWEST_POINTS, points // 2)
     for group in _groups(outcomes, _VIEW_KEYS):
@@ -146,6 +156,11 @@ def _sections(outcomes: Sequence[Outcome], points: int) -> Iterator[str]:
         yield _figure("The same at each latency", keys, group[0], latencies_figure(group))
     for outcome in outcomes:
         yield from _run(outcome, points)
+
+
+def _is_zero(outcome: Outcome, figure: str) -> bool:
+    found = outcome.intervals.get(figure)
+    return found is None or found.low == found.estimate == found.high == 0.0
 
 
 def _run(outcome: Outcome, points: int) -> Iterator[str]:
