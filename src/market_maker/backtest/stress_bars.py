@@ -176,14 +176,15 @@ def _without_holes(
 
 
 def crash_hour(days: Sequence[BarDay]) -> int:
-    """Hour of the day, from the first bar on, in which one of the days begins its deepest fall of an hour."""
+    """Hour, from the first bar on, in which the deepest fall within an hour of any of the days begins."""
     deepest, found = 0.0, 0
     for day in days:
-        low = np.lib.stride_tricks.sliding_window_view(
-            np.pad(day.ticks[:, 2], (0, MINUTES_PER_HOUR - 1), "edge"), MINUTES_PER_HOUR
-        )
-        falls = 1.0 - low.min(axis=1) / day.ticks[:, 0]
+        high, low = day.ticks[:, 1], day.ticks[:, 2]
+        before = np.concatenate([np.full(MINUTES_PER_HOUR - 1, high[0]), high])
+        hours = np.lib.stride_tricks.sliding_window_view(before, MINUTES_PER_HOUR)
+        falls = 1.0 - low / hours.max(axis=1)
         at = int(falls.argmax())
         if falls[at] > deepest:
-            deepest, found = float(falls[at]), at // MINUTES_PER_HOUR
+            begins = at - (MINUTES_PER_HOUR - 1) + int(hours[at].argmax())
+            deepest, found = float(falls[at]), max(begins, 0) // MINUTES_PER_HOUR
     return found

@@ -8,6 +8,7 @@ further. Only what has happened so far enters, so the book gives nothing of the 
 This is no model of any venue: it is a book that is bad to a market maker in the ways that crash days are.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -75,7 +76,8 @@ class StressBook:
     def __init__(self, day: BarDay, seed: int = 1) -> None:
         self.day = day
         self._seed = seed
-        self._key = int.from_bytes(f"{day.source}{day.name}".encode()) % 2**64
+        name = f"{day.source} {day.name}".encode()
+        self._key = int.from_bytes(hashlib.sha256(name).digest()[:7])
         traded = day.lots[day.lots > 0]
         ranges = day.ticks[:, 1] - day.ticks[:, 2]
         self.typical_ticks = max(float(np.median(ranges)), 1.0)
@@ -136,7 +138,7 @@ class StressBook:
         """Sizes that stay for a while at a price, and change there one by one."""
         phase = (_mixed(self._seed, ticks) * _LIFE_STEPS).astype(np.int64)
         epoch = (step[:, None] + phase) // _LIFE_STEPS
-        drawn = _mixed(self._seed, self._key % 2**63, ticks, epoch, sign + 1)
+        drawn = _mixed(self._seed, self._key, ticks, epoch, sign + 1)
         sizes = depth[:, None] * _GROWTH * (0.15 - 0.85 * np.log1p(-drawn))
         lots: _Ints = np.maximum(np.rint(sizes), 1).astype(np.int64)
         gone = _mixed(self._seed, ticks, epoch, sign + 3) < holes[:, None]
