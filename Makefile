@@ -10,7 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The modules whose every line and branch the tests must reach, with the compiler off.
 PURE := domain realised_volatility volatility_regime trend_signal spread_signal toxicity_guard \
-        post_only_safety pricing_engine strategy_rows resting_order reprice_pipeline risk_manager exposure
+        post_only_safety pricing_engine market_making_models strategy_rows resting_order reprice_pipeline \
+        risk_manager exposure
 PURE_TESTS = $(wildcard $(PURE:%=tests/test_%*.py) tests/test_mm_strategy.py)
 comma := ,
 empty :=
@@ -20,7 +21,7 @@ PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test test-pure check bench parity docs lock clean
+.PHONY: help setup demo test test-pure check bench parity study docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ bench: $(VENV)/.installed ## Run every benchmark; results as JSON in benchmarks/
 parity: $(VENV)/.installed .venv-parity/.installed ## Compare fills with hftbacktest's; make parity ARGS="--data DIR"
 	@mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/parity/compare.py $(ARGS) > benchmarks/results/parity.json
+
+study: $(VENV)/.installed ## Run the backtests of docs/study and write its pages; make study ARGS="--recordings DIR"
+	$(BIN)/python docs/study/make_study.py $(ARGS)
 
 docs: $(VENV)/.installed ## Write docs/reference/settings.md from the code
 	@mkdir -p docs/reference

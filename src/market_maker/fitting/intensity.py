@@ -7,9 +7,9 @@ it first in its queue.
 
 The line is fitted to ln λ on a grid of half ticks, weighted by the orders counted there, from the first
 distance past the usual touch to where λ has fallen to a share of that. The touch itself is left out: most
-orders end in the queue there, and say nothing of distance (on the recordings ln λ drops by 1.5 to 2 at the
-first half tick past it, and is close to a line from there). Beyond the range the tail is heavier than any
-exponential. Source: models.md, section 2.
+orders end in the queue there, and say nothing of distance (where the spread is one tick, ln λ drops by 1.5 to
+2 at the first half tick past it, and is close to a line from there). Beyond the range the tail is heavier than
+any exponential. Source: models.md, section 2.
 
 Each order counts at every distance that it reaches, so the curve cannot rise, and neighbouring points are not
 independent: the errors come from leaving out a block of time at a time (jackknife), which keeps together what
