@@ -128,7 +128,7 @@ def data_table(recordings: Mapping[str, Saved]) -> str:
             rows.append(
                 [
                     f"{title} {market}",
-                    f"{told.get('scored_from', ABSENT)[:19]} to {told.get('end', ABSENT)[:19]}",
+                    _span(told.get("scored_from", ""), told.get("end", "")),
                     f"{first.seconds / 3600:,.2f}",
                     f"{told.get('events', first.summary.events):,}",
                     f"{first.market_volume_usd / 1_000_000:,.1f}",
@@ -138,6 +138,12 @@ def data_table(recordings: Mapping[str, Saved]) -> str:
             )
     heads = ["market", "scored, UTC", "hours", "events", "volume, M USD", "bps/√min", "gaps, s"]
     return table(heads, rows)
+
+
+def _span(start: str, end: str) -> str:
+    """Two instants, the day once where it is the same."""
+    (day, _, begins), (last, _, ends) = start[:16].partition("T"), end[:16].partition("T")
+    return f"{day} {begins} to {ends if last == day else f'{last} {ends}'}"
 
 
 def calibration_table(recordings: Mapping[str, Saved]) -> str:
