@@ -60,12 +60,27 @@ def test_glft_is_the_closed_form_at_the_same_risk_aversion():
     )
 
 
+def test_inventory_of_a_linear_quoter_is_spread_as_the_rule_says():
+    found = calibration()
+    for name in (baselines.AVELLANEDA_STOIKOV, baselines.GLFT):
+        row = baselines.quoter(name, found, 16, 160)
+        held = np.arange(-60, 61)
+        buys, sells = (
+            found.a_per_s * np.exp(-found.k_per_tick * (row.half_ticks + sign * held * row.skew_ticks))
+            for sign in (1.0, -1.0)
+        )
+        # Balance of each step of the chain: what goes up from q comes down from q + 1.
+        weights = np.exp(np.append(0.0, np.cumsum(np.log(buys[:-1]) - np.log(sells[1:]))))
+        variance = (weights @ held**2) / weights.sum()
+        assert variance == pytest.approx(1.0 / (2.0 * found.k_per_tick * row.skew_ticks), rel=1e-6)
+
+
 # σ, A, k as fitted on recordings: a fast major, a wide alt, a fine grid; and the position limit in orders.
 FITTED = [(51.26, 0.799, 0.0475), (6.73, 0.321, 0.267), (317.5, 0.118, 0.00324)]
 
 
 @pytest.mark.parametrize(("sigma", "a", "k"), FITTED)
-@pytest.mark.parametrize("limit", [10, 30])
+@pytest.mark.parametrize("limit", [10, 20])
 def test_the_line_of_glft_is_near_the_exact_solution(sigma, a, k, limit):
     found = calibration(a, k, sigma)
     row = baselines.quoter(baselines.GLFT, found, 1, limit)
@@ -73,8 +88,8 @@ def test_the_line_of_glft_is_near_the_exact_solution(sigma, a, k, limit):
     market = Quoting(gamma, sigma, k, a)
     held = np.arange(-limit, limit + 1)
     # Unbounded, as the line assumes: within half a percent of the half-width up to the limit.
-    bids, asks = exact_offsets(market, 4 * limit)
-    inner = slice(3 * limit, 5 * limit + 1)
+    bids, asks = exact_offsets(market, 2 * limit)
+    inner = slice(limit, 3 * limit + 1)
     assert bids[inner] == pytest.approx(row.half_ticks + held * row.skew_ticks, abs=0.005 * row.half_ticks)
     assert asks[inner] == pytest.approx(row.half_ticks - held * row.skew_ticks, abs=0.005 * row.half_ticks)
     # Bounded, the solution leans harder as it nears the limit: halfway there, by 6 % of the half-width.

@@ -8,8 +8,8 @@ it first in its queue.
 The line is fitted to ln λ on a grid of half ticks, weighted by the orders counted there, from the first
 distance past the usual touch to where λ has fallen to a share of that. The touch itself is left out: most
 orders end in the queue there, and say nothing of distance (where the spread is one tick, ln λ drops by 1.5 to
-2 at the first half tick past it, and is close to a line from there). Beyond the range the tail is heavier than
-any exponential. Source: models.md, section 2.
+2 at the first half tick past it, and is close to a line from there). Beyond the range the tail is heavier
+than any exponential. Source: models.md, section 2.
 
 Each order counts at every distance that it reaches, so the curve cannot rise, and neighbouring points are not
 independent: the errors come from leaving out a block of time at a time (jackknife), which keeps together what
@@ -23,7 +23,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from market_maker.domain import NS_PER_S
 from market_maker.fitting.quotes import Quotes
 from market_maker.fitting.record import Arrivals
 from market_maker.recordings import store
@@ -212,8 +211,3 @@ def _errors(
 def block_edges_ns(start_ns: int, end_ns: int) -> NDArray[np.int64]:
     """Ends of the blocks, the first one's beginning included."""
     return start_ns + (end_ns - start_ns) * np.arange(BLOCKS + 1) // BLOCKS
-
-
-def seconds_of(ns: int) -> float:
-    """Nanoseconds as seconds."""
-    return ns / NS_PER_S
