@@ -15,6 +15,7 @@ from market_maker.backtest.intervals import (
     block_count,
     block_length,
     difference,
+    differences,
     estimates,
     intervals,
     resample,
@@ -160,6 +161,29 @@ def test_a_difference_needs_the_same_time_and_enough_of_it():
     assert difference(outcome(stretches(8)), outcome(stretches(8), "two")) is None
     quiet = outcome(stretches(300, volume=0.0), "quiet")
     assert difference(one, quiet, "spread_bps") is None
+
+
+def test_the_first_is_held_against_each_other_one_of_its_kind():
+    rng = np.random.default_rng(8)
+    market = rng.normal(size=600)
+
+    def played(name, more, fill_model="base", count=600):
+        found = outcome(stretches(count, inventory=market[:count] + more), name)
+        return replace(found, label=Label(name, name, fill_model, 0.25))
+
+    everybody = [
+        *(played("crypto", 0.5), played("legacy", 0.0), played("glft", 0.7), played("late", 0.0, count=500)),
+        *(played("crypto", 0.5, "optimistic"), played("legacy", 0.1, "optimistic")),
+    ]
+    found = differences(everybody)
+    assert [(one.fill_model, one.first, one.second) for one in found] == [
+        ("base", "crypto", "legacy"),
+        ("base", "crypto", "glft"),
+        ("optimistic", "crypto", "legacy"),
+    ]
+    assert [one.pnl_per_hour_usd.estimate for one in found] == pytest.approx([180.0, -72.0, 144.0])
+    assert found[0].pnl_per_hour_usd == difference(everybody[0], everybody[1])
+    assert differences([played("a", 0.0, count=8), played("b", 0.0, count=8)]) == []
 
 
 EVIDENCE = Evidence(

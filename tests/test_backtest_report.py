@@ -11,9 +11,10 @@ from outcomes import many, outcome, without_trading
 from rich.console import Console
 
 from market_maker.backtest import report_comparison as comparison
+from market_maker.backtest.intervals import Difference
 from market_maker.backtest.outcome import FIGURES, Interval
 from market_maker.backtest.report import ReportError, chosen, report_table, write_report
-from market_maker.backtest.report_columns import COLUMNS, against, verdict
+from market_maker.backtest.report_columns import COLUMNS, against, head_to_head, verdict
 from market_maker.backtest.report_data import drawdown, packed, shares_up_to, spread_out, thinned
 from market_maker.backtest.report_page import page
 from market_maker.backtest.report_run import BAND_ROWS, BANDS, markout_figure, timeline, waiting_figure
@@ -380,3 +381,17 @@ def test_the_verb_says_what_is_wrong(tmp_path, capsys):
     save(tmp_path / "one", [outcome()], {})
     assert main(["report", str(tmp_path / "one"), "--market", "X"]) == ExitCode.USAGE
     assert "ETH-USD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "changed", "words"),
+    [
+        (0.5, 1.5, {}, "+1.00 USD an hour, drawn in pairs, 95% interval +0.50 to +1.50: crypto did better"),
+        (-1.5, -0.5, {}, ": legacy did better"),
+        (-0.5, 1.5, {}, "; no conclusion: it may be chance."),
+        (0.5, 1.5, {"volume_share": 0.06}, "; no conclusion: legacy: its volume is 6.0% of the market's."),
+    ],
+)
+def test_one_against_another(low, high, changed, words):
+    found = Difference("ETH-USD", "base", 0.25, "crypto", "legacy", Interval(1.0, low, high, 0.95, 25))
+    assert words in head_to_head(found, (outcome(), replace(outcome("legacy"), **changed)))

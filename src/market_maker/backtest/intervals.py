@@ -10,9 +10,9 @@ so many blocks over the normal quantile, and by √(b/(b − 1)) for b blocks.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,12 +196,53 @@ def difference(
     if not np.array_equal(first.buckets["end_ns"], second.buckets["end_ns"]):
         msg = f"expected two outcomes of the same time, was {first.label} and {second.label}"
         raise ValueError(msg)
-    blocks = block_count(first.buckets)
-    if blocks < _LEAST_BLOCKS:
+    if block_count(first.buckets) < _LEAST_BLOCKS:
         return None
+    pair = _drawn(first.buckets, seed, RESAMPLES), _drawn(second.buckets, seed, RESAMPLES)
+    return _between(*pair, figure, block_count(first.buckets), confidence)
+
+
+def _between(
+    first: tuple[Sums, Sums], second: tuple[Sums, Sums], figure: str, blocks: int, confidence: float
+) -> Interval | None:
     of = _FIGURE[figure]
     with np.errstate(divide="ignore", invalid="ignore"):
-        sums, drawn = _drawn(first.buckets, seed, RESAMPLES)
-        other_sums, other_drawn = _drawn(second.buckets, seed, RESAMPLES)
-        estimate = float(of(sums)) - float(of(other_sums))
-        return _interval(estimate, of(drawn) - of(other_drawn), blocks, confidence)
+        estimate = float(of(first[0])) - float(of(second[0]))
+        return _interval(estimate, of(first[1]) - of(second[1]), blocks, confidence)
+
+
+class Difference(NamedTuple):
+    """By how much the first contestant's PnL exceeds the second's, USD an hour, all else equal."""
+
+    market: str
+    fill_model: str
+    latency_s: float
+    first: str
+    second: str
+    pnl_per_hour_usd: Interval
+
+
+def differences(outcomes: Sequence[Outcome], seed: int = 0) -> list[Difference]:
+    """The first contestant against each other one of its market, fill model and latency, drawn in pairs.
+
+    Pairs of which nothing can be said are left out: less than three blocks, or scored over other times.
+    """
+    groups: dict[tuple[str, str, float], list[Outcome]] = {}
+    for outcome in outcomes:
+        key = outcome.market, outcome.label.fill_model, outcome.label.latency_s
+        groups.setdefault(key, []).append(outcome)
+    return [found for key, group in groups.items() for found in _against_first(key, group, seed)]
+
+
+def _against_first(key: tuple[str, str, float], group: Sequence[Outcome], seed: int) -> Iterator[Difference]:
+    first, blocks = group[0], block_count(group[0].buckets)
+    if blocks < _LEAST_BLOCKS:
+        return
+    drawn = _drawn(first.buckets, seed, RESAMPLES)
+    for other in group[1:]:
+        if not np.array_equal(first.buckets["end_ns"], other.buckets["end_ns"]):
+            continue
+        second = _drawn(other.buckets, seed, RESAMPLES)
+        found = _between(drawn, second, "pnl_per_hour_usd", blocks, CONFIDENCE)
+        if found is not None:
+            yield Difference(*key, first.label.name, other.label.name, found)

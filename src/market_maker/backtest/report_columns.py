@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from market_maker.backtest.conclusions import FEW_BLOCKS, FEW_FILLS, LARGEST_SHARE
+from market_maker.backtest.intervals import Difference
 from market_maker.backtest.outcome import Outcome
 from market_maker.domain import NS_PER_MS, NS_PER_S
 
@@ -70,8 +71,10 @@ def interval_text(outcome: Outcome, figure: str) -> str:
 def verdict(outcome: Outcome) -> str:
     """One sentence: whether it earned or lost, or why that cannot be told."""
     name, found = name_text(outcome), outcome.intervals.get("pnl_bps_of_volume")
-    if found is None:
+    if found is None and not _fills(outcome):
         return f"{name}: nothing was traded, nothing can be said of its PnL."
+    if found is None:
+        return f"{name}: too little was traded, or for too short a time, to say anything of its PnL."
     told = f"{name}: PnL {signed(found.estimate)} bps of volume"
     between = f"{found.confidence:.0%} interval {signed(found.low)} to {signed(found.high)}"
     why_not = _why_not(outcome)
@@ -80,14 +83,34 @@ def verdict(outcome: Outcome) -> str:
     return f"{told}, {between}: it {'earned' if found.low > 0 else 'lost'}, if orders filled as assumed."
 
 
-def _why_not(outcome: Outcome) -> str:
-    fills, found = _fills(outcome), outcome.intervals["pnl_bps_of_volume"]
+def head_to_head(found: Difference, pair: Sequence[Outcome]) -> str:
+    """One sentence: the first contestant against the second, over the same time."""
+    interval, names = found.pnl_per_hour_usd, [name_text(outcome) for outcome in pair]
+    told = (
+        f"{names[0]} against {names[1]}: PnL {signed(interval.estimate)} USD an hour, drawn in pairs, "
+        f"{interval.confidence:.0%} interval {signed(interval.low)} to {signed(interval.high)}"
+    )
+    for outcome, name in zip(pair, names, strict=True):
+        if _too_little(outcome):
+            return f"{told}; no conclusion: {name}: {_too_little(outcome)}."
+    if interval.spans_zero:
+        return f"{told}; no conclusion: it may be chance."
+    return f"{told}: {names[0] if interval.low > 0 else names[1]} did better, if orders filled as assumed."
+
+
+def _too_little(outcome: Outcome) -> str:
+    fills, found = _fills(outcome), outcome.intervals.get("pnl_bps_of_volume")
     if outcome.volume_share > LARGEST_SHARE:
         return f"its volume is {outcome.volume_share:.1%} of the market's"
     if fills < FEW_FILLS:
         return f"{fills} fills are too few"
-    if found.blocks < FEW_BLOCKS:
-        return "the time was too short"
+    return "the time was too short" if found is not None and found.blocks < FEW_BLOCKS else ""
+
+
+def _why_not(outcome: Outcome) -> str:
+    too_little, found = _too_little(outcome), outcome.intervals["pnl_bps_of_volume"]
+    if too_little:
+        return too_little
     per_hour = outcome.intervals.get("pnl_per_hour_usd", found)
     return "earning and losing cannot be told apart" if found.spans_zero or per_hour.spans_zero else ""
 

@@ -9,8 +9,15 @@ from typing import Any, Final
 from plotly.offline import get_plotlyjs
 
 from market_maker.backtest.fill_models import BASE
+from market_maker.backtest.intervals import differences
 from market_maker.backtest.outcome import Outcome
-from market_maker.backtest.report_columns import COLUMNS, against, latency_text, name_text, verdict
+from market_maker.backtest.report_columns import (
+    COLUMNS,
+    against,
+    latency_text,
+    name_text,
+    verdict,
+)
 from market_maker.backtest.report_comparison import (
     latencies_figure,
     models_figure,
@@ -206,6 +213,10 @@ def _legend() -> str:
 
 def _conclusions(group: Sequence[Outcome]) -> str:
     lines = [f"<li>{_text(verdict(outcome))}</li>" for outcome in group]
+    by_name = {outcome.label.name: outcome for outcome in group}
+    for found in differences(group):
+        pair = by_name[found.first], by_name[found.second]
+        lines.append(f"<li>{_text(head_to_head(found, pair))}</li>")
     lines += [f"<li>{_text(sentence)}</li>" for sentence in against(group)]
     return (
         f"<section{_attributes(_of(group[0]), ('market', 'latency', 'model'))}>"

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from market_maker.backtest.intervals import Difference, differences
 from market_maker.backtest.outcome import Outcome
 from market_maker.backtest.saved import Saved
 from market_maker.domain import NS_PER_MS, NS_PER_S
@@ -35,6 +36,14 @@ def run_dict(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def _difference_dict(found: Difference) -> dict[str, Any]:
+    named = found._asdict()
+    named["latency_ms"] = named.pop("latency_s") * _MS_PER_S
+    return {**named, "pnl_per_hour_usd": dataclasses.asdict(found.pnl_per_hour_usd)}
+
+
 def result_json(saved: Saved) -> str:
-    """The runs, and beside them what the header says of data and calibration."""
-    return msgspec.json.encode({"runs": [run_dict(one) for one in saved.outcomes], **saved.header}).decode()
+    """The runs, the first contestant against the others, and what the header says of data and calibration."""
+    runs = [run_dict(one) for one in saved.outcomes]
+    pairs = [_difference_dict(one) for one in differences(saved.outcomes)]
+    return msgspec.json.encode({"runs": runs, "differences": pairs, **saved.header}).decode()
