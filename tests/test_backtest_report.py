@@ -12,7 +12,7 @@ from rich.console import Console
 
 from market_maker.backtest import report_comparison as comparison
 from market_maker.backtest.intervals import Difference
-from market_maker.backtest.outcome import FIGURES, Interval
+from market_maker.backtest.outcome import BUCKET_DTYPE, FIGURES, Interval
 from market_maker.backtest.report import ReportError, chosen, report_table, write_report
 from market_maker.backtest.report_columns import COLUMNS, against, head_to_head, verdict
 from market_maker.backtest.report_data import drawdown, packed, shares_up_to, spread_out, thinned
@@ -395,3 +395,12 @@ def test_the_verb_says_what_is_wrong(tmp_path, capsys):
 def test_one_against_another(low, high, changed, words):
     found = Difference("ETH-USD", "base", 0.25, "crypto", "legacy", Interval(1.0, low, high, 0.95, 25))
     assert words in head_to_head(found, (outcome(), replace(outcome("legacy"), **changed)))
+
+
+def test_the_page_holds_the_first_contestant_against_the_others():
+    buckets = np.zeros(300, BUCKET_DTYPE)
+    buckets["end_ns"], buckets["seconds"] = np.arange(300), 10.0
+    better = buckets.copy()
+    better["spread"] = 1.0
+    runs = [replace(outcome(), buckets=better), replace(outcome("legacy"), buckets=buckets)]
+    assert "crypto against legacy: PnL +360.00 USD an hour" in page(Saved({}, runs))

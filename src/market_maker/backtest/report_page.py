@@ -14,6 +14,7 @@ from market_maker.backtest.outcome import Outcome
 from market_maker.backtest.report_columns import (
     COLUMNS,
     against,
+    head_to_head,
     latency_text,
     name_text,
     verdict,
