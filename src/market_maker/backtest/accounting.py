@@ -8,6 +8,7 @@ import math
 from typing import Final
 
 from market_maker import pricing_engine, trend_signal, volatility_regime
+from market_maker.backtest import memory
 from market_maker.backtest.rows import SPENT_REASONS, Bench, Quoter, StandingRow
 from market_maker.domain import BPS, Reason, Regime
 from market_maker.fills import depth
@@ -73,7 +74,7 @@ def _side_reason(b: Bench, k: int, side: int) -> int:
 
 @inner_kernel
 def _cell(b: Bench, k: int) -> int:
-    s = b.states[k]
+    s = b.states[b.memos[k].group]
     bid, ask = _is_quoted(b, k, s, 1), _is_quoted(b, k, s, -1)
     kind, reason = _BOTH, _NONE
     if bid != ask:
@@ -149,7 +150,7 @@ def _nearest_ticks(b: Bench, k: int, side: int) -> int:
 
 @inner_kernel
 def _limit_lots(b: Bench, k: int) -> int:
-    p, s, a = b.params[k], b.states[k], b.accounts[k]
+    p, s, a = b.params[k], b.states[b.memos[k].group], b.accounts[k]
     limit = min(a.limit_long_lots, a.limit_short_lots)
     if b.quoters[k].kind == _LINEAR:
         return limit
@@ -159,20 +160,8 @@ def _limit_lots(b: Bench, k: int) -> int:
 
 
 @inner_kernel
-def _fair_ticks(b: Bench, k: int) -> float:
-    book = b.states[k].book
-    if min(book.bid_ticks, book.ask_ticks) <= 0:
-        return 0.0
-    if b.quoters[k].kind == _LINEAR:
-        return 0.5 * float(book.bid_ticks + book.ask_ticks)
-    return pricing_engine.fair_value_ticks(
-        b.params[k].quote, book.bid_ticks, book.ask_ticks, book.bid_lots, book.ask_lots
-    )
-
-
-@inner_kernel
 def _sample(b: Bench, k: int, now_ns: int) -> None:
-    c, p, s = b.clock[0], b.params[k], b.states[k]
+    c, p, s = b.clock[0], b.params[k], b.states[b.memos[k].group]
     row, first = b.samples[c.samples], k * (len(b.slots) // len(b.params))
     c.samples += 1
     row.ns = now_ns
@@ -181,7 +170,7 @@ def _sample(b: Bench, k: int, now_ns: int) -> None:
     row.position_lots = b.accounts[k].position_lots
     row.bid_ticks = _nearest_ticks(b, k, 1)
     row.ask_ticks = _nearest_ticks(b, k, -1)
-    row.fair_ticks = _fair_ticks(b, k)
+    row.fair_ticks = memory.fair_ticks(b, k)
     row.sigma_bps = s.sigma_bps
     row.regime = s.market_view.regime
     row.trend = trend_signal.direction(p.trend, s.trend) * trend_signal.strength(p.trend, s.trend)

@@ -8,7 +8,7 @@ from typing import Final
 
 from market_maker import post_only_safety
 from market_maker import reprice_pipeline as pipeline
-from market_maker.backtest import accounting, limits, linear
+from market_maker.backtest import accounting, limits, linear, memory
 from market_maker.backtest.rows import Bench, Quoter, SlotOrderRow
 from market_maker.domain import NS_PER_S, Action, Reason
 from market_maker.fills import orders
@@ -145,6 +145,8 @@ def hear(b: Bench, k: int, now_ns: int) -> bool:
             _on_accepted(b, k, first + r.tag, now_ns)
         else:
             _on_end(b, k, first + r.tag, r, now_ns)
+    if heard:
+        memory.forget(b, k)
     return heard
 
 
@@ -208,21 +210,29 @@ def _decide(b: Bench, k: int, i: int, now_ns: int) -> None:
     if b.quoters[k].kind == _LINEAR:
         linear.decide(b, k, i, now_ns)
     else:
-        one = slice(k, k + 1)
+        one, group = slice(k, k + 1), b.memos[k].group
         pipeline.decide(
-            b.params[one], b.states[one], b.accounts[one], b.slots[i : i + 1], b.decisions[one], now_ns
+            b.params[one],
+            b.states[group : group + 1],
+            b.accounts[one],
+            b.slots[i : i + 1],
+            b.decisions[one],
+            now_ns,
         )
     b.risks[k].decisions += 1
-    b.held[i].reason = b.decisions[k].reason
+    memory.note_slot(b, k, i)
 
 
 @inner_kernel
 def decide_all(b: Bench, k: int, now_ns: int) -> None:
     """Ask about each slot, nearest first, and send what is wanted."""
     first = k * (len(b.slots) // len(b.params))
+    memory.lend_holds(b, b.memos[k])
     for i in range(first, first + 2 * b.params[k].quote.num_levels):
         _decide(b, k, i, now_ns)
         if b.decisions[k].action != _KEEP and _carry_out(b, k, i, now_ns):
             # The reservation is made: the other levels must see it before they decide.
             write_slots(b, k)
+    memory.take_holds(b, b.memos[k])
+    memory.remember(b, k, now_ns)
     accounting.note_standing(b, k, now_ns)

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from market_maker.backtest import runner
 from market_maker.backtest.rows import (
@@ -15,6 +16,8 @@ from market_maker.backtest.rows import (
     Bench,
     ClockRow,
     FeedRow,
+    GroupRow,
+    MemoRow,
     MidRow,
     Piece,
     QuoterRow,
@@ -47,6 +50,28 @@ _NEITHER: Final = 2
 
 
 @dataclass(frozen=True)
+class Latency:
+    """Time that messages take, s, by what is asked and which way; or as recorded, which is one for a run."""
+
+    request_s: float = 0.0
+    reply_s: float = 0.0
+    cancel_request_s: float = 0.0
+    cancel_reply_s: float = 0.0
+    recorded: bool = False
+
+    def put_in(self, fills: StrategyRow) -> StrategyRow:
+        """The same row with these times."""
+        return replace(
+            fills,
+            request_ns=round(self.request_s * NS_PER_S),
+            reply_ns=round(self.reply_s * NS_PER_S),
+            cancel_request_ns=round(self.cancel_request_s * NS_PER_S),
+            cancel_reply_ns=round(self.cancel_reply_s * NS_PER_S),
+            recorded_latency=self.recorded,
+        )
+
+
+@dataclass(frozen=True)
 class Contestant:
     """One setting in a run: how it quotes, its parameters and limits, how its orders fill and travel."""
 
@@ -54,6 +79,11 @@ class Contestant:
     risk: RiskSettings = field(default_factory=RiskSettings)
     fills: StrategyRow = field(default_factory=StrategyRow)
     quoter: QuoterRow = field(default_factory=QuoterRow)
+    latency: Latency | None = None  # in the place of the times in `fills`
+
+    def rules(self) -> StrategyRow:
+        """How its orders fill, travel and pay."""
+        return self.fills if self.latency is None else self.latency.put_in(self.fills)
 
 
 @dataclass(frozen=True)
@@ -67,6 +97,7 @@ class RunSettings:
     start_equity_usd: float = 10_000.0
     sample_s: float = 0.0  # s between two samples of every contestant, 0: none
     score_from_ns: int = 0  # before this instant time and requests are not counted
+    asks_all: bool = False  # ask every contestant at every frame: slower, and the same to the bit
 
 
 def market_row(instrument: Instrument) -> MarketRow:
@@ -90,6 +121,8 @@ def risk_row(instrument: Instrument, contestant: Contestant, settings: RunSettin
     band = min(Decimal(repr(risk.mark_price_band)), instrument.price_cap)
     floor = min(Decimal(repr(risk.mark_price_band)), instrument.price_floor)
     rate = round(risk.max_orders_per_s * NS_PER_S) or _ANY_RATE
+    margin = rules.initial_margin_ppm
+    utilisation = round(risk.max_margin_utilisation * PPM)
     return RiskRow(
         tick_lot_pusd=rules.tick_lot_pusd,
         max_position_lots=min(rules.max_position_lots, LARGEST),
@@ -104,6 +137,9 @@ def risk_row(instrument: Instrument, contestant: Contestant, settings: RunSettin
         start_pusd=limit_pusd(settings.start_equity_usd),
         tokens_n=max(rate, NS_PER_S),
         order_life_ns=round(settings.order_life_s * NS_PER_S),
+        leverage_ppm=utilisation * PPM // margin if utilisation and margin else LARGEST,
+        maintenance_ppm=-(-margin // 2),
+        distance_ppm=round(risk.min_liquidation_distance * PPM),
     )
 
 
@@ -116,6 +152,8 @@ class MarketMakerRun:
         Rules of the market.
     contestants : sequence of Contestant
         They do not see each other.
+    latencies : array of (instant, request, reply), ns, optional
+        As recorded, in the order of time, for the contestants that ask for it.
 
     Attributes
     ----------
@@ -130,6 +168,7 @@ class MarketMakerRun:
         instrument: Instrument,
         contestants: Sequence[Contestant],
         settings: RunSettings | None = None,
+        latencies: NDArray[np.int64] | None = None,
     ) -> None:
         settings = settings or RunSettings()
         self.rows = 0
@@ -150,9 +189,10 @@ class MarketMakerRun:
         self._tail: Hour | None = None
         self.engine = FillEngine(
             market_row(instrument),
-            [contestant.fills for contestant in contestants],
+            [contestant.rules() for contestant in contestants],
             orders_each=2 * self._each + 2,
             feeds=len(self._feeds),
+            latencies=latencies,
         )
         self.bench = self._make_bench(instrument, contestants, settings)
 
@@ -164,7 +204,7 @@ class MarketMakerRun:
         accounts, slots = rows_of(Account, count), rows_of(Slot, count * self._each)
         quoters = rows_of(QuoterRow, count)
         for k, contestant in enumerate(contestants):
-            fills = contestant.fills
+            fills = contestant.rules()
             market = MarketParams(
                 min_lots=instrument.min_lots,
                 tick_lot_usd=float(instrument.value(1, 1)),
@@ -175,13 +215,16 @@ class MarketMakerRun:
             write_row(quoters[k : k + 1], contestant.quoter)
             write_row(risks[k : k + 1], risk_row(instrument, contestant, settings))
             write_row(accounts[k : k + 1], Account(order_latency_s=fills.request_ns / NS_PER_S))
+        groups, memos = _grouped(contestants)
         slots["level"] = np.tile(np.repeat(np.arange(self._each // 2), 2), count)
         slots["side"] = np.tile([1, -1], count * self._each // 2)
         return Bench(
             world=self.engine.world,
             params=params,
             quoters=quoters,
-            states=rows_of(State, count),
+            groups=groups,
+            states=rows_of(State, len(groups)),
+            memos=memos,
             accounts=accounts,
             risks=risks,
             slots=slots,
@@ -224,6 +267,7 @@ class MarketMakerRun:
     def _start(self, first_ns: int) -> None:
         settings, clock = self._settings, self._clock
         clock["now_ns"] = first_ns
+        clock["asks_all"] = settings.asks_all
         clock["timer_step_ns"] = round(settings.timer_s * NS_PER_S)
         clock["timer_ns"] = first_ns + clock["timer_step_ns"]
         clock["sample_step_ns"] = step_ns = round(settings.sample_s * NS_PER_S)
@@ -275,6 +319,25 @@ class MarketMakerRun:
         """Requests of contestant k since scoring began."""
         risk = self.bench.risks[k]
         return OrderCounts(int(risk.placed), int(risk.replaced), int(risk.cancelled), int(risk.rejected))
+
+
+def _grouped(contestants: Sequence[Contestant]) -> tuple[Any, Any]:
+    """Groups of contestants whose signals can only be equal, and each contestant's group."""
+    found: dict[tuple[object, ...], int] = {}
+    memos = rows_of(MemoRow, len(contestants))
+    leaders = []
+    for k, contestant in enumerate(contestants):
+        p = contestant.params
+        signals = (p.volatility, p.regime, p.trend, p.toxicity, p.imbalance, p.spread_ema)
+        key = (contestant.fills.feed, *signals)
+        if key not in found:
+            found[key] = len(found)
+            leaders.append(k)
+        memos[k].group = found[key]
+    groups = rows_of(GroupRow, len(found))
+    groups["leader"] = leaders
+    groups["feed"] = [key[0] for key in found]
+    return groups, memos
 
 
 def _quotes(cell: int) -> Quotes:

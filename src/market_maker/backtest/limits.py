@@ -1,14 +1,15 @@
 """The risk manager's limits in compiled form: those of one market, in the order in which it asks for them.
 
 Contracts, notional, gross and stress (with one market these three are one limit), order value, price band,
-order rate, loss of a day and drawdown; exposure is the worst case of the slots' orders. What the account's
-margin and liquidation price add is not here: leverage is taken to be enough.
+order rate, loss of a day and drawdown, and what margin lets equity carry; exposure is the worst case of the
+slots' orders. Equity is the account's own, as an exchange would state it at every mark.
 """
 
 from typing import Final
 
-from market_maker.backtest.rows import Bench, RiskRow
+from market_maker.backtest.rows import LARGEST, Bench, RiskRow
 from market_maker.domain import NS_PER_S, Reason
+from market_maker.fills import accounts
 from market_maker.kernel import inner_kernel
 from market_maker.strategy_rows import DecisionRow, Slot
 
@@ -25,12 +26,24 @@ _RISK_NOTIONAL: Final = int(Reason.RISK_NOTIONAL)
 _RISK_ORDER_RATE: Final = int(Reason.RISK_ORDER_RATE)
 _RISK_DAY_LOSS: Final = int(Reason.RISK_DAY_LOSS)
 _RISK_DRAWDOWN: Final = int(Reason.RISK_DRAWDOWN)
+_RISK_MARGIN: Final = int(Reason.RISK_MARGIN)
+_RISK_LIQUIDATION: Final = int(Reason.RISK_LIQUIDATION)
+_LARGEST: Final = LARGEST
+_NANO_USD: Final = 1000
 
 
 @inner_kernel
 def _share(amount: int, ppm: int) -> int:
     """Whole part of amount × ppm / 10⁶ without a product that is too large."""
     return amount // _PPM * ppm + amount % _PPM * ppm // _PPM
+
+
+@inner_kernel
+def is_news(b: Bench, k: int, mark_parts: int, now_ns: int) -> bool:
+    """Whether equity or limits may differ from what they were at the last mark."""
+    r, s = b.risks[k], b.world.strategies[k]
+    same = r.mark_parts == mark_parts and r.seen_fills == s.fills and r.seen_funding == s.funding
+    return not same or now_ns // _NS_PER_DAY != r.day
 
 
 @inner_kernel
@@ -43,6 +56,9 @@ def on_mark(b: Bench, k: int, mark_parts: int, now_ns: int) -> None:
     a.band_high_ticks = high // _PARTS if r.band_up_ppm > 0 else 0
     a.band_low_ticks = -(-low // _PARTS) if r.band_down_ppm > 0 else 0
     r.lot_pusd = -(-mark_parts * r.tick_lot_pusd // _PARTS)
+    r.mark_parts = mark_parts
+    r.seen_fills = b.world.strategies[k].fills
+    r.seen_funding = b.world.strategies[k].funding
     _on_equity(b, k, now_ns)
     refresh(b, k)
 
@@ -52,6 +68,7 @@ def _on_equity(b: Bench, k: int, now_ns: int) -> None:
     r, s = b.risks[k], b.world.strategies[k]
     cash = s.flow_tick_lots - s.fees + s.rebates + s.funding
     equity = r.start_pusd + cash * r.tick_lot_pusd + s.position_lots * r.lot_pusd
+    r.equity_pusd = equity
     day = now_ns // _NS_PER_DAY
     if r.day < 0:
         r.peak_pusd = equity
@@ -61,11 +78,32 @@ def _on_equity(b: Bench, k: int, now_ns: int) -> None:
         if r.halt == _RISK_DAY_LOSS:
             r.halt = _NONE
     r.peak_pusd = max(r.peak_pusd, equity)
+    _judge(b, k, now_ns)
+
+
+@inner_kernel
+def _judge(b: Bench, k: int, now_ns: int) -> None:
+    """Halt where equity says so; below the maintenance margin the exchange would take the position over."""
+    r, s = b.risks[k], b.world.strategies[k]
+    least = _share(abs(s.position_lots) * r.lot_pusd, r.maintenance_ppm)
+    if s.position_lots != 0 and r.equity_pusd <= least and not r.liquidated:
+        r.liquidated = True
+        r.halt = _RISK_LIQUIDATION
+        accounts.note_liquidation(b.world, k, now_ns, r.mark_parts)
     if r.halt == _NONE:
-        if r.peak_pusd - equity >= r.drawdown_pusd:
+        if r.peak_pusd - r.equity_pusd >= r.drawdown_pusd:
             r.halt = _RISK_DRAWDOWN
-        elif r.day_start_pusd - equity >= r.day_loss_pusd:
+        elif r.day_start_pusd - r.equity_pusd >= r.day_loss_pusd:
             r.halt = _RISK_DAY_LOSS
+
+
+@inner_kernel
+def _carried_pusd(r: RiskRow) -> int:
+    """Largest position that equity carries by margin; in nanodollars between, so that it fits."""
+    if r.leverage_ppm >= _LARGEST:
+        return _LARGEST
+    nano = _share(max(r.equity_pusd, 0) // _NANO_USD, r.leverage_ppm)
+    return nano * _NANO_USD if nano < _LARGEST // _NANO_USD else _LARGEST
 
 
 @inner_kernel
@@ -74,7 +112,8 @@ def refresh(b: Bench, k: int) -> None:
     a, r = b.accounts[k], b.risks[k]
     lots = 0
     if r.lot_pusd > 0 and r.halt == _NONE:
-        lots = max(0, min(r.max_position_lots, r.max_position_pusd // r.lot_pusd))
+        pusd = min(r.max_position_pusd, _carried_pusd(r))
+        lots = max(0, min(r.max_position_lots, pusd // r.lot_pusd))
     a.limit_long_lots = lots
     a.limit_short_lots = lots
     a.effective_inventory_lots = float(a.position_lots)
@@ -124,11 +163,22 @@ def refusal(b: Bench, k: int, slot: Slot, d: DecisionRow, now_ns: int) -> int:
         r.tokens_n = max(0, r.tokens_n - _NS_PER_S)
         return _NONE
     reason = r.halt if r.halt != _NONE else _market_reason(r, slot.side, d, lots)
+    if reason == _NONE:
+        reason = _margin_reason(r, b.accounts[k].position_lots, lots)
     if reason == _NONE and r.tokens_n < _NS_PER_S:
         reason = _RISK_ORDER_RATE
     if reason == _NONE:
         r.tokens_n -= _NS_PER_S
     return reason
+
+
+@inner_kernel
+def _margin_reason(r: RiskRow, position_lots: int, lots: int) -> int:
+    """Limit that equity sets: how near its liquidation a position is, and what margin carries."""
+    value = abs(position_lots) * r.lot_pusd
+    if value > 0 and r.equity_pusd - _share(value, r.maintenance_ppm) < _share(value, r.distance_ppm):
+        return _RISK_LIQUIDATION
+    return _RISK_MARGIN if lots > _carried_pusd(r) // r.lot_pusd else _NONE
 
 
 @inner_kernel

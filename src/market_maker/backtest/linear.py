@@ -108,7 +108,7 @@ def _change_reason(p: Params, a: Account, slot: Slot, d: DecisionRow, now_ns: in
 @inner_kernel
 def _want(b: Bench, k: int, i: int, now_ns: int) -> int:
     """Compute the quote that is wanted now; return why there is none, else NONE."""
-    p, s, a, slot, d = b.params[k], b.states[k], b.accounts[k], b.slots[i], b.decisions[k]
+    p, s, a, slot, d = b.params[k], b.states[b.memos[k].group], b.accounts[k], b.slots[i], b.decisions[k]
     reason = _halt_reason(p.reprice, s.book, a, now_ns)
     if reason != _NONE:
         return reason
@@ -125,6 +125,8 @@ def decide(b: Bench, k: int, i: int, now_ns: int) -> None:
     d.price_ticks = 0
     d.size_lots = 0
     d.reduce_only = False
+    d.wanted_ticks = 0
+    d.wanted_lots = 0
     d.conditions.inventory_share = 0.0
     if slot.request_pending:
         d.reason = _REQUEST_PENDING

@@ -63,6 +63,14 @@ class RiskRow:
     day: int = -1
     halt: int = 0  # of domain.Reason, latched
     lot_pusd: int = 0  # value of a lot at the mark as it is known; 0: unknown
+    equity_pusd: int = 0
+    leverage_ppm: int = LARGEST  # largest position by equity
+    maintenance_ppm: int = 0  # of a position's value, what equity must not fall to
+    distance_ppm: int = 0  # of a position's value, least equity above that to take more risk
+    liquidated: bool = False
+    mark_parts: int = 0  # what equity was worked out from
+    seen_fills: int = -1
+    seen_funding: int = 0
     order_life_ns: int = 0
     decisions: int = 0
     placed: int = 0
@@ -78,6 +86,10 @@ class SlotOrderRow:
     """What a slot knows of its order, and of the one that is to take its place; id 0: none."""
 
     reason: int = 100  # of the last decision; STARTING
+    wanted_ticks: int = 0
+    wanted_lots: int = 0
+    gate: int = 0
+    extra_bps: float = 0.0
     order_id: int = 0
     order: int = 0
     price_ticks: int = 0
@@ -110,6 +122,43 @@ class FeedRow:
 
 
 @dataclass
+class GroupRow:
+    """Contestants whose signals are set equally share a state; what of it decisions read, and its number."""
+
+    feed: int = 0
+    leader: int = 0  # a contestant of it
+    version: int = 0
+    bid_ticks: int = 0
+    ask_ticks: int = 0
+    sigma_bps: float = 0.0
+    base_sigma_bps: float = 0.0
+    fast_sigma_bps: float = 0.0
+    regime: int = -1
+    direction: int = 0
+    strong: bool = False
+    warm: bool = False
+    buy_imbalance: int = 0
+    sell_imbalance: int = 0
+
+
+@dataclass
+class MemoRow:
+    """What a contestant need not be asked again (`memory`), and what is its own of the shared signals."""
+
+    group: int = 0
+    buy_pulled_until_ns: int = 0
+    sell_pulled_until_ns: int = 0
+    lasts: bool = False  # as it is being asked: whether its outcomes may be remembered,
+    same: bool = False  # and are those before
+    version: int = -1  # of the group; −1: nothing is remembered
+    gate_ns: int = 0
+    low_ticks: float = 0.0  # fair values between which nothing changes
+    high_ticks: float = 0.0
+    spread_bps: float = -1.0  # smoothed spread that it holds for; −1: any
+    depth_lots: int = 0
+
+
+@dataclass
 class StandingRow:
     """How a contestant's quotes stand, since when, and what that was worked out from."""
 
@@ -130,6 +179,7 @@ class ClockRow:
     timer_step_ns: int = 0
     sample_ns: int = NEVER_NS
     sample_step_ns: int = 0
+    asks_all: bool = False  # at every frame, whether or not anything changed
     score_ns: int = NEVER_NS
     mid2_ticks: int = 0
     mids: int = 0
@@ -177,7 +227,9 @@ class Bench(NamedTuple):
     world: World
     params: Rows[Params]  # K
     quoters: Rows[QuoterRow]  # K
-    states: Rows[State]  # K
+    groups: Rows[GroupRow]  # G
+    states: Rows[State]  # G
+    memos: Rows[MemoRow]  # K
     accounts: Rows[Account]  # K
     risks: Rows[RiskRow]  # K
     slots: Rows[Slot]  # K·S

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from market_maker import reprice_pipeline as pipeline
-from market_maker.backtest import accounting, desk, limits
+from market_maker.backtest import accounting, desk, limits, memory
 from market_maker.backtest.rows import Bench
 from market_maker.domain import Reason
 from market_maker.fills import depth, matching, orders
@@ -75,10 +75,22 @@ def _write_book(b: Bench, feed: int, venue_ns: int, now_ns: int) -> int:
 
 @inner_kernel
 def _note_trade(b: Bench, feed: int, side: int, ticks: int, lots: int, now_ns: int) -> None:
-    for k in range(len(b.params)):
-        if b.world.strategies[k].feed == feed:
-            one = slice(k, k + 1)
-            pipeline.observe_trade(b.params[one], b.states[one], side, ticks, lots, now_ns)
+    for n in range(len(b.groups)):
+        if b.groups[n].feed == feed:
+            one, leader = slice(n, n + 1), b.groups[n].leader
+            pipeline.observe_trade(b.params[leader : leader + 1], b.states[one], side, ticks, lots, now_ns)
+
+
+@inner_kernel
+def _observe(b: Bench, feed: int, now_ns: int) -> None:
+    """Let the signals take a new book in, once for all contestants that share them."""
+    for n in range(len(b.groups)):
+        if b.groups[n].feed == feed:
+            one, leader = slice(n, n + 1), b.groups[n].leader
+            pipeline.observe_book(
+                b.params[leader : leader + 1], b.states[one], b.books[feed : feed + 1], now_ns
+            )
+            memory.note_group(b, n)
 
 
 @inner_kernel
@@ -88,18 +100,22 @@ def _tell(b: Bench, feed: int, reason: int, now_ns: int) -> None:
     mark = f.mark_parts
     if mark == 0 and b.world.market[0].mark_from_mid and reason == _NONE:
         mark = 50 * depth.mid2_ticks(b.world, 1 + feed)
+    if f.has_book and reason == _NONE:
+        _observe(b, feed, now_ns)
+    asks_all = b.clock[0].asks_all
     for k in range(len(b.params)):
         if b.world.strategies[k].feed != feed:
             continue
         a = b.accounts[k]
         a.last_frame_ns = now_ns
-        a.halt_reason = reason
-        if mark > 0:
+        if a.halt_reason != reason:
+            a.halt_reason = reason
+            memory.forget(b, k)
+        if mark > 0 and limits.is_news(b, k, mark, now_ns):
             limits.on_mark(b, k, mark, now_ns)
-        if f.has_book and reason == _NONE:
-            one = slice(k, k + 1)
-            pipeline.observe_book(b.params[one], b.states[one], b.books[feed : feed + 1], now_ns)
-        desk.decide_all(b, k, now_ns)
+            memory.forget(b, k)
+        if asks_all or not memory.may_skip(b, k, now_ns):
+            desk.decide_all(b, k, now_ns)
 
 
 @inner_kernel
@@ -210,6 +226,10 @@ def run(b: Bench, rows: Hour, end_ns: int) -> bool:
     False where a log is full: empty them and call again.
     """
     feeds, m, c = len(b.feeds), b.world.market[0], b.clock[0]
+    for k in range(len(b.params)):
+        # The host may have changed anything.
+        b.risks[k].seen_fills = -1
+        memory.forget(b, k)
     while not m.overflow:
         row_ns = rows.venue_ns[b.cursor[0]] if b.cursor[0] < len(rows.venue_ns) else _NEVER_NS
         now_ns = min(row_ns, m.due_ns, c.timer_ns, c.score_ns, c.sample_ns)

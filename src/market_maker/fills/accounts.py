@@ -26,6 +26,7 @@ _TIERS: Final = REBATE_TIERS
 _NONE: Final = int(FillReason.NONE)
 _FILL: Final = int(EventKind.FILL)
 _FUNDING: Final = int(EventKind.FUNDING)
+_LIQUIDATED: Final = int(EventKind.LIQUIDATED)
 _SCALE: Final = 1024
 _REPLY: Final = REPLY
 _ORDER_PATH: Final = ORDER_PATH
@@ -176,6 +177,27 @@ def mark_parts(w: World) -> int:
 
 
 @inner_kernel
+def _note_position(w: World, k: int, now_ns: int, kind: int, rate_ppb: int, mark: int) -> None:
+    s, row = w.strategies[k], _log_row(w)
+    row.ns = now_ns
+    row.strategy = k
+    row.kind = kind
+    row.reason = _NONE
+    row.order_id = 0
+    row.tag = 0
+    row.side = 0
+    row.price_ticks = rate_ppb
+    row.lots = s.position_lots
+    row.remaining_lots = mark
+    row.position_lots = s.position_lots
+    row.front = 0.0
+    row.role = _MAKER
+    row.accepted_ns = 0
+    row.queue_ahead_lots = -1
+    row.rebate_ppb = 0
+
+
+@inner_kernel
 def pay_funding(w: World, now_ns: int, rate_ppb: int) -> None:
     """Pay −rate × mark × signed size on the positions of this instant."""
     mark = mark_parts(w)
@@ -185,22 +207,13 @@ def pay_funding(w: World, now_ns: int, rate_ppb: int) -> None:
             continue
         whole, fraction = money.share(-rate_ppb, mark * s.position_lots)
         s.funding, s.funding_frac = money.total(s.funding, s.funding_frac, whole, fraction)
-        row = _log_row(w)
-        row.ns = now_ns
-        row.strategy = k
-        row.kind = _FUNDING
-        row.reason = _NONE
-        row.order_id = 0
-        row.tag = 0
-        row.side = 0
-        row.price_ticks = rate_ppb
-        row.lots = s.position_lots
-        row.remaining_lots = mark
-        row.position_lots = s.position_lots
-        row.front = 0.0
-        row.role = _MAKER
-        row.accepted_ns = 0
-        row.queue_ahead_lots = -1
+        _note_position(w, k, now_ns, _FUNDING, rate_ppb, mark)
+
+
+@inner_kernel
+def note_liquidation(w: World, k: int, now_ns: int, mark: int) -> None:
+    """Note that a strategy's equity no longer carries its position, at a mark in hundredths of a tick."""
+    _note_position(w, k, now_ns, _LIQUIDATED, 0, mark)
 
 
 @inner_kernel

@@ -64,7 +64,7 @@ class RequestKind(IntEnum):
 
 
 class EventKind(IntEnum):
-    """What happened to an order; also what a reply says. FUNDING concerns a position."""
+    """What happened to an order; also what a reply says. FUNDING and LIQUIDATED concern a position."""
 
     SENT = 0
     ACCEPTED = 1
@@ -75,6 +75,7 @@ class EventKind(IntEnum):
     FILL = 6
     FUNDING = 7
     CANCEL_SENT = 8
+    LIQUIDATED = 9  # noted by who keeps the account; the engine itself never liquidates
 
 
 class FillReason(IntEnum):
@@ -237,7 +238,8 @@ class ReplyRow:
 class LogRow:
     """One line of the log of orders and fills; its bytes are all data.
 
-    Of FUNDING, `lots` is the position, `price_ticks` the rate (10⁻⁹), `remaining_lots` the mark (1/100 tick).
+    Of FUNDING, `lots` is the position, `price_ticks` the rate (10⁻⁹), `remaining_lots` the mark (1/100 tick);
+    of LIQUIDATED the same without a rate.
     """
 
     ns: int = 0
