@@ -1,14 +1,15 @@
 """What became of contestants on stress days: figures, table, JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from itertools import groupby
-from typing import Any
+from itertools import groupby, pairwise
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
@@ -248,85 +249,79 @@ def stress_table(outcomes: Sequence[StressOutcome]) -> Group:
     for session in (Session.DAY, Session.CRASH):
         rows = [outcome for outcome in outcomes if outcome.session is session]
         if rows:
-            tables.append(_table(session, rows))
+            tables.append(_alone(session, rows))
     shared = together(outcomes)
     if shared:
-        tables.append(_shared_table(shared))
+        tables.append(_shared(shared))
     return Group(*tables)
 
 
-_TITLES = {
+_TITLES: Final = {
     Session.DAY: "Whole day, an account for each market",
-    Session.CRASH: "From an hour before the crash, an account for each market",
-    Session.SHARED: "From an hour before the crash, one account for all markets of the date",
+    Session.CRASH: "From the hour before the crash, an account for each market",
+    Session.SHARED: "From the hour before the crash, one account for all markets of the date",
 }
+_CAPTION: Final = (
+    "USD at the mark. fall: largest, from the highest equity; out: cost of getting out at once then; end: at "
+    "the end; held: largest inventory; margin: maintenance margin / equity at most. holds: no liquidation, "
+    "fall + out within the stress loss of {limit}; stopped: by the loss of a day or the drawdown"
+)
+_TEXTS: Final = ("day", "who", "fills by")
+_Entry = TypeVar("_Entry", StressOutcome, Together)
 
 
-def _new_table(session: Session, columns: Sequence[str]) -> Table:
-    table = Table(title=_TITLES[session], caption="USD; at the mark. loss+: the way out at once included")
-    for column in columns:
-        is_text = column in ("day", "who", "fills by")
-        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
+def _table(
+    session: Session,
+    entries: Sequence[_Entry],
+    columns: Sequence[str],
+    cells: Callable[[_Entry], Sequence[str]],
+) -> Table:
+    limits = sorted({f"{one.risk.max_stress_loss_usd:,.0f}" for one in entries})
+    table = Table(
+        title=_TITLES[session], caption=_CAPTION.format(limit=" / ".join(limits)), box=SIMPLE_HEAD, padding=0
+    )
+    for column in ("day", "who", "fills by", *columns, "holds"):
+        table.add_column(column, justify="left" if column in _TEXTS else "right", no_wrap=True)
+    days = [*(_day(one) for one in entries), ""]
+    for one, (day, following) in zip(entries, pairwise(days), strict=True):
+        label, verdict = one.label, ("yes" if one.holds else "NO") + (", stopped" if one.halt else "")
+        table.add_row(day, label.name, label.fill_model, *cells(one), verdict, end_section=day != following)
     return table
 
 
-def _table(session: Session, rows: Sequence[StressOutcome]) -> Table:
-    columns = (
-        "day",
-        "who",
-        "fills by",
-        "up",
-        "fills",
-        "PnL",
-        "loss",
-        "loss+",
-        "limit",
-        "inventory",
-        "margin",
-        "holds",
-    )
-    table = _new_table(session, columns)
-    for at, one in enumerate(rows):
-        is_end = at + 1 == len(rows) or (rows[at + 1].date, rows[at + 1].market) != (one.date, one.market)
-        table.add_row(
-            f"{one.market} {one.date[2:]}",
-            one.label.name,
-            one.label.fill_model,
+def _day(entry: StressOutcome | Together) -> str:
+    markets = entry.market if isinstance(entry, StressOutcome) else " ".join(entry.markets)
+    return f"{markets} {entry.date[2:]}"
+
+
+def _alone(session: Session, entries: Sequence[StressOutcome]) -> Table:
+    def cells(one: StressOutcome) -> Sequence[str]:
+        return (
             f"{one.uptime.quote_uptime:.0%}",
             f"{one.fills:,}",
+            f"{one.volume_usd / 1e6:,.2f}",
             f"{one.pnl_usd:,.0f}",
             f"{one.max_fall_usd:,.0f}",
-            f"{one.worst_loss_usd:,.0f}",
-            f"{one.risk.max_stress_loss_usd:,.0f}",
+            f"{one.worst.cost_usd:,.1f}",
+            f"{one.end.cost_usd:,.1f}",
             f"{one.max_position_usd:,.0f}",
             f"{one.max_margin_ratio:.1%}",
-            _verdict(one.holds, one.halt),
-            end_section=is_end,
         )
-    return table
 
-
-def _shared_table(rows: Sequence[Together]) -> Table:
-    table = _new_table(
-        Session.SHARED,
-        ("day", "who", "fills by", "fills", "PnL", "loss", "loss+", "limit", "margin", "holds"),
+    return _table(
+        session, entries, ("up", "fills", "M USD", "PnL", "fall", "out", "end", "held", "margin"), cells
     )
-    for at, one in enumerate(rows):
-        table.add_row(
-            f"{' '.join(one.markets)} {one.date[2:]}",
-            one.label.name,
-            one.label.fill_model,
+
+
+def _shared(entries: Sequence[Together]) -> Table:
+    def cells(one: Together) -> Sequence[str]:
+        return (
             f"{one.fills:,}",
+            f"{one.volume_usd / 1e6:,.2f}",
             f"{one.pnl_usd:,.0f}",
             f"{one.max_fall_usd:,.0f}",
-            f"{one.worst_loss_usd:,.0f}",
-            f"{one.risk.max_stress_loss_usd:,.0f}",
-            f"≤ {one.max_margin_ratio:.1%}",
-            _verdict(one.holds, one.halt),
-            end_section=at + 1 == len(rows) or rows[at + 1].date != one.date,
+            f"{one.ways_out_usd:,.1f}",
+            f"{one.max_margin_ratio:.1%}",
         )
-    return table
 
-
-def _verdict(holds: bool, halt: Reason) -> str:  # noqa: FBT001  (one of two words)
-    return ("yes" if holds else "NO") + (", stopped" if halt else "")
+    return _table(Session.SHARED, entries, ("fills", "M USD", "PnL", "fall", "out", "margin"), cells)
