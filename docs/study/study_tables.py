@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from market_maker.backtest.fill_models import BASE
+from market_maker.backtest.intervals import differences
 from market_maker.backtest.outcome import Outcome
 from market_maker.backtest.report_columns import (
     ABSENT,
     COLUMNS,
-    against,
+    head_to_head,
     interval_text,
     latency_text,
     name_text,
@@ -112,10 +113,13 @@ def markout_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def conclusions(outcomes: Sequence[Outcome]) -> str:
-    """What may be concluded of each contestant under every fill model, and what speaks against it."""
-    lines = [f"- {verdict(outcome)}" for outcome in main_view(outcomes)]
-    lines += [f"- {sentence}" for sentence in against(main_view(outcomes))]
-    return "\n".join(lines)
+    """What may be concluded of each contestant, and of the first one against each other one."""
+    runs = main_view(outcomes)
+    by_name = {run.label.name: run for run in runs}
+    pairs = [
+        head_to_head(found, (by_name[found.first], by_name[found.second])) for found in differences(runs)
+    ]
+    return "\n".join(f"- {sentence}" for sentence in (*(verdict(run) for run in runs), *pairs))
 
 
 def data_table(recordings: Mapping[str, Saved]) -> str:
