@@ -73,6 +73,11 @@ MODELS: Final = MappingProxyType({model.name: model for model in _ALL})
 _WITH_SIDES: Final = tuple(model for model in _ALL if model.name != TRADE_THROUGH)
 
 
+def sided(wanted: Sequence[str] = ()) -> tuple[FillModel, ...]:
+    """Fill models for trades that say who took: those wanted, else the three."""
+    return tuple(MODELS[name] for name in dict.fromkeys(wanted)) or _WITH_SIDES
+
+
 def unsure_share(info: MarketInfo) -> float:
     """Share of a market's trades whose taker is not known, or only inferred."""
     trades = sum(info.counts.get(name, 0) for name in _TRADES)
@@ -93,9 +98,7 @@ def models_for(info: MarketInfo, wanted: Sequence[str] = ()) -> tuple[FillModel,
     KeyError
         For a name that is no model.
     """
-    if not are_sides_sure(info):
-        return (MODELS[TRADE_THROUGH],)
-    return tuple(MODELS[name] for name in dict.fromkeys(wanted)) or _WITH_SIDES
+    return sided(wanted) if are_sides_sure(info) else (MODELS[TRADE_THROUGH],)
 
 
 def fill_row(model: FillModel, latency_s: float, fees: Fees, instrument: Instrument) -> StrategyRow:

@@ -13,6 +13,7 @@ from rich.console import Console
 from market_maker.cli.app import (
     ConfigOption,
     EnvFileOption,
+    ExitCode,
     JsonOption,
     SetOption,
     app,
@@ -102,6 +103,9 @@ def backtest(
         Path | None, typer.Option("--save", metavar="DIR", help="Keep everything there, for mm report.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a result that is there.")] = False,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Days of minute bars, a book made of them, the slowest latency.")
+    ] = False,
     config: ConfigOption = None,
     settings: SetOption = None,
     env_file: EnvFileOption = None,
@@ -129,6 +133,9 @@ def backtest(
         start_equity_usd=deposit,
         book=configs[0].of(BookSettings),
     )
+    _check_names(wanted.baselines, terms.fill_models)
+    if stress:
+        raise typer.Exit(_stress(wanted, configs, terms, as_json=as_json))
     _play(wanted, configs, terms, as_json=as_json)
 
 
@@ -143,13 +150,24 @@ class _Wanted:
     replace: bool
 
 
+def _stress(
+    wanted: _Wanted, configs: "Sequence[Config]", terms: "TrialSettings", *, as_json: bool
+) -> ExitCode:
+    from market_maker.cli.backtest_stress import play_stress
+
+    for option, given in (("--baseline", wanted.baselines), ("--save", wanted.save)):
+        if given:
+            msg = "expected none with --stress, which plays profiles and keeps nothing"
+            raise typer.BadParameter(msg, param_hint=option)
+    return play_stress(wanted.data, wanted.markets, configs, terms, as_json=as_json)
+
+
 def _play(wanted: _Wanted, configs: "Sequence[Config]", settings: "TrialSettings", *, as_json: bool) -> None:
     from market_maker.backtest.saved import check_target
     from market_maker.backtest.saved import save as save_result
     from market_maker.backtest.trial_data import cache_folder, chosen, open_data
     from market_maker.cli.backtest_output import header, print_result
 
-    _check_names(wanted.baselines, settings.fill_models)
     if wanted.save is not None:
         check_target(wanted.save, replace=wanted.replace)
     with interruptible("stopped: nothing was saved"):
@@ -157,6 +175,7 @@ def _play(wanted: _Wanted, configs: "Sequence[Config]", settings: "TrialSettings
         markets = chosen(store, wanted.data, wanted.markets)
         trials = _trials(store, markets, configs, wanted, settings)
         told = header(store, trials, configs, settings)
+        _tell_models(trials, settings)
         if wanted.save is not None:
             outcomes = [outcome for trial in trials for outcome in trial.outcomes]
             save_result(wanted.save, outcomes, told, replace=wanted.replace)
@@ -179,6 +198,14 @@ def _trials(
     entered = {market: entrants(configs, wanted.baselines, market) for market in markets}
     with _progress(store, markets) as told:
         return [run_trial(store, market, entered[market], settings, told) for market in markets]
+
+
+def _tell_models(trials: "Sequence[Trial]", settings: "TrialSettings") -> None:
+    """Say where a market was not played as it was asked for."""
+    for trial in trials:
+        played = [model.name for model in trial.models]
+        if settings.fill_models and played != list(settings.fill_models):
+            note(f"{trial.market}: played as {', '.join(played)} alone, its data do not say who took")
 
 
 @contextmanager
