@@ -80,7 +80,7 @@ def assert_trades_are_the_bars(day, hours):
 
 def test_bars_come_by_day_on_a_grid_of_their_own(tmp_path):
     (day,) = read(tmp_path)
-    assert (day.name, day.source) == ("BTC 2024-08-05", "made")
+    assert (day.name, day.source) == ("BTC-USD 2024-08-05", "made")
     assert str(day.instrument.tick) == "0.001"
     assert str(day.instrument.step) == "0.01"
     assert day.ticks[0].tolist() == [100_000, 102_000, 99_000, 101_000]

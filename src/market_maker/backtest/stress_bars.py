@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from market_maker.domain import BPS, NS_PER_S
 from market_maker.instrument import Instrument
+from market_maker.recordings.discovery import market_name
 from market_maker.recordings.events import RecordingError
 
 NS_PER_MINUTE: Final = 60 * NS_PER_S
@@ -121,6 +122,7 @@ def _day(path: Path, source: str, market: str, date: str, rows: Any) -> BarDay: 
         volume = volume / prices[:, 3]
     _check(f"{path}, {market}", stamps, prices, volume)
     prices[:, 0] = np.clip(prices[:, 0], prices[:, 2], prices[:, 1])
+    market = market_name(market)
     instrument = stress_instrument(market, float(prices[0, 0]))
     tick, step = float(instrument.tick), float(instrument.step)
     ticks = np.maximum(np.rint(prices / tick), 1).astype(np.int64)

@@ -264,7 +264,7 @@ _TITLES: Final = {
 _CAPTION: Final = (
     "USD at the mark. fall: largest, from the highest equity; out: cost of getting out at once then; end: at "
     "the end; held: largest inventory; margin: maintenance margin / equity at most. holds: no liquidation, "
-    "fall + out within the stress loss of {limit}; stopped: by the loss of a day or the drawdown"
+    "fall + out within the stress loss of {limit}; stop: ended early by the limit on drawdown or on a day's loss"
 )
 _TEXTS: Final = ("day", "who", "fills by")
 _Entry = TypeVar("_Entry", StressOutcome, Together)
@@ -284,14 +284,14 @@ def _table(
         table.add_column(column, justify="left" if column in _TEXTS else "right", no_wrap=True)
     days = [*(_day(one) for one in entries), ""]
     for one, (day, following) in zip(entries, pairwise(days), strict=True):
-        label, verdict = one.label, ("yes" if one.holds else "NO") + (", stopped" if one.halt else "")
+        label, verdict = one.label, ("yes" if one.holds else "NO") + (", stop" if one.halt else "")
         table.add_row(day, label.name, label.fill_model, *cells(one), verdict, end_section=day != following)
     return table
 
 
 def _day(entry: StressOutcome | Together) -> str:
-    markets = entry.market if isinstance(entry, StressOutcome) else " ".join(entry.markets)
-    return f"{markets} {entry.date[2:]}"
+    markets = (entry.market,) if isinstance(entry, StressOutcome) else entry.markets
+    return f"{' '.join(name.removesuffix('-USD') for name in markets)} {entry.date[2:]}"
 
 
 def _alone(session: Session, entries: Sequence[StressOutcome]) -> Table:
