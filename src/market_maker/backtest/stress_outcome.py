@@ -264,7 +264,7 @@ _TITLES: Final = {
 _CAPTION: Final = (
     "USD at the mark. fall: largest, from the highest equity; out: cost of getting out at once then; end: at "
     "the end; held: largest inventory; margin: maintenance margin / equity at most. holds: no liquidation, "
-    "fall + out within the stress loss of {limit}; stop: ended early by the limit on drawdown or on a day's loss"
+    "fall + out within the stress loss of {limit}; stop: by the limit of drawdown or day's loss"
 )
 _TEXTS: Final = ("day", "who", "fills by")
 _Entry = TypeVar("_Entry", StressOutcome, Together)
