@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_maker.backtest.host import Contestant, MarketMakerRun, RunSettings
+from market_maker.domain import Reason
 from market_maker.exposure import Exposure, Portfolio
 from market_maker.fills.rows import EventKind, StrategyRow
 from market_maker.instrument import Instrument
@@ -179,6 +180,16 @@ def test_a_decision_knows_nothing_of_what_comes_after_it():
     before = [log[log["ns"] < until].tobytes() for log in logs]
     assert before[0] == before[1]
     assert logs[0].tobytes() != logs[1].tobytes()
+
+
+def test_a_halted_account_says_what_halted_it():
+    run = MarketMakerRun(INSTRUMENT, [contestant(max_drawdown_usd=0.01)], RunSettings(sample_s=0.1))
+    samples = run.run([market()]).samples
+    assert run.bench.risks[0].halt == Reason.RISK_DRAWDOWN
+    assert {int(samples["bid_reason"][-1]), int(samples["ask_reason"][-1])} == {Reason.RISK_DRAWDOWN}
+    uptime = run.uptime(0)
+    assert uptime.pauses["RISK_DRAWDOWN"] > 0.5
+    assert "POSITION_LIMIT" not in uptime.pauses
 
 
 def test_a_gap_stops_quoting_until_the_next_snapshot():

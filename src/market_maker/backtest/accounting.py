@@ -20,6 +20,7 @@ _LINEAR: Final = int(Quoter.LINEAR)
 _NONE: Final = int(Reason.NONE)
 _QUOTE_FAR: Final = int(Reason.QUOTE_FAR)
 _NO_BOOK: Final = int(Reason.NO_BOOK)
+_POSITION_LIMIT: Final = int(Reason.POSITION_LIMIT)
 _EXTREME: Final = int(Regime.EXTREME)
 _NEAR_SPREADS: Final = 3.0
 _SIZE_SLACK: Final = 0.99
@@ -59,11 +60,18 @@ def _is_quoted(b: Bench, k: int, s: State, side: int) -> bool:
 
 
 @inner_kernel
+def _slot_reason(b: Bench, k: int, i: int) -> int:
+    """Reason of a slot's last decision; where its limit is 0 for a halt, what halted the account."""
+    reason, halt = b.held[i].reason, b.risks[k].halt
+    return halt if reason == _POSITION_LIMIT and halt != _NONE else reason
+
+
+@inner_kernel
 def _side_reason(b: Bench, k: int, side: int) -> int:
     """Reason of the side's nearest level, or that what rests there does not count."""
     each = len(b.slots) // len(b.params)
     first = k * each + (0 if side > 0 else 1)
-    reason = b.held[first].reason
+    reason = _slot_reason(b, k, first)
     if reason >= _NO_BOOK:
         return reason
     for i in range(first, k * each + 2 * b.params[k].quote.num_levels, 2):
@@ -174,8 +182,8 @@ def _sample(b: Bench, k: int, now_ns: int) -> None:
     row.sigma_bps = s.sigma_bps
     row.regime = s.market_view.regime
     row.trend = trend_signal.direction(p.trend, s.trend) * trend_signal.strength(p.trend, s.trend)
-    row.bid_reason = b.held[first].reason
-    row.ask_reason = b.held[first + 1].reason
+    row.bid_reason = _slot_reason(b, k, first)
+    row.ask_reason = _slot_reason(b, k, first + 1)
     row.limit_lots = _limit_lots(b, k)
 
 
