@@ -200,6 +200,7 @@ EVIDENCE = Evidence(
     [
         ({}, Source("Extended"), []),
         ({"fills": 0}, Source("Extended"), ["Nothing was filled"]),
+        ({"liquidated": True}, Source("Extended"), ["Its equity fell to the maintenance margin"]),
         ({"fills": 1}, Source("Extended"), ["1 fill: too few"]),
         ({"fills": 99}, Source("Extended"), ["99 fills: too few"]),
         (

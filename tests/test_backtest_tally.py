@@ -106,14 +106,14 @@ def script(steps, rates):
 
 def ledger_of(instrument, mids, log, rates, start, marks, end):
     """The same through the live ledger."""
-    before = [m for ns, m in mids if ns <= start]
+    before = [m for ns, m in mids if ns < start]
     earlier = [row["position_lots"] for row in log if row["ns"] < start]
     lots, opening2 = (earlier[-1] if earlier else 0), (before[-1] if before else mids[0][1])
     mark0 = instrument.tick * marks[0] / 100 if marks[0] else instrument.tick * opening2 / 2
     ledger = Ledger(
         {instrument.name: instrument}, Decimal(0), {instrument.name: OpeningPosition(lots, opening2, mark0)}
     )
-    happened = [(ns, 1, m) for ns, m in mids if ns > start]
+    happened = [(ns, 1, m) for ns, m in mids if ns >= start]
     happened += [(row["ns"], 0, row) for row in log if row["ns"] >= start]
     unit = instrument.tick * instrument.step
     for i, (ns, order, item) in enumerate(sorted(happened, key=lambda found: found[:2])):
@@ -281,7 +281,7 @@ def test_a_position_brought_into_scoring_is_valued_at_the_mid_then():
     ]
     samples = [{"ns": ns * S + 2, "bid_ticks": 5, "bid_reason": 1} for ns in (20, 70)]
     [outcome] = played(
-        BTC, Piece(log_rows(log), mid_rows(mids), sample_rows(samples)), score_from=50 * S, end=100 * S
+        BTC, Piece(log_rows(log), mid_rows(mids), sample_rows(samples)), score_from=50 * S + 1, end=100 * S
     )
     pnl, unit = outcome.summary.pnl, Decimal("0.0001")
     assert pnl.spread == unit * 4 * (600_100 - 600_059)
@@ -291,7 +291,7 @@ def test_a_position_brought_into_scoring_is_valued_at_the_mid_then():
     assert outcome.curve["ns"].tolist() == [70 * S + 2]
     assert outcome.curve["total"][0] == pytest.approx(float(unit) * (10 * 20 + 4 * (600_100 - 600_069)))
     assert outcome.curve["position_lots"].tolist() == [6]
-    assert outcome.seconds == 50
+    assert outcome.seconds == pytest.approx(50)
 
 
 def test_rebates_are_credited_by_whole_days_that_are_enough():

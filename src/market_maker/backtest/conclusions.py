@@ -34,6 +34,7 @@ class Evidence:
     seconds: float
     volume_share: float
     intervals: Mapping[str, Interval]
+    liquidated: bool = False
 
 
 def conclusions(evidence: Evidence, source: Source) -> tuple[str, ...]:
@@ -44,6 +45,10 @@ def conclusions(evidence: Evidence, source: Source) -> tuple[str, ...]:
 
 def _of_amount(evidence: Evidence) -> list[str]:
     found = []
+    if evidence.liquidated:
+        found.append(
+            "Its equity fell to the maintenance margin: the exchange would have taken its position over."
+        )
     if not evidence.fills:
         found.append("Nothing was filled: the data says nothing of profit.")
     elif evidence.fills < FEW_FILLS:

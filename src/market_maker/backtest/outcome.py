@@ -168,6 +168,8 @@ class Outcome:
         At most some 5,000, evenly thinned.
     buckets : array of Bucket
         The whole scored time without a gap, at most some 4,000.
+    liquidated : bool
+        Whether its equity fell to the maintenance margin in the run: the exchange takes the position over.
     turnover_per_day : float
         Volume of a day over the mean absolute inventory.
     fill_ratio : float
@@ -194,6 +196,7 @@ class Outcome:
     buckets: NDArray[Any] = field(default_factory=lambda: _no_rows(BUCKET_DTYPE))
     markouts: tuple[Markout, ...] = ()
     seconds: float = 0.0  # scored
+    liquidated: bool = False
     turnover_per_day: float = 0.0
     max_drawdown_usd: float = 0.0
     fill_ratio: float = 0.0

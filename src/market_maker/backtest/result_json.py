@@ -21,6 +21,7 @@ def run_dict(outcome: Outcome) -> dict[str, Any]:
         "latency_ms": outcome.label.latency_s * _MS_PER_S,
         "intervals": {name: dataclasses.asdict(found) for name, found in outcome.intervals.items()},
         "conclusions": list(outcome.conclusions),
+        "liquidated": outcome.liquidated,
         "market_volume_usd": money(outcome.market_volume_usd),
         "volume_share": outcome.volume_share,
         "turnover_per_day": outcome.turnover_per_day,

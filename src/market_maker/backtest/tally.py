@@ -194,7 +194,8 @@ class Tally:
                 self._positions[k] = int(rows["position_lots"][-1])
 
     def _start(self, start_ns: int) -> None:
-        opening2 = int(self._mids.at(np.array([start_ns]))[0])
+        # What happens at that instant is scored, a new mid too.
+        opening2 = int(self._mids.before(np.array([start_ns]))[0])
         if not opening2 and len(self._mids.mid2):
             opening2 = int(self._mids.mid2[0])
         self._start_ns = self._done_ns = self._edge_ns = start_ns
@@ -242,7 +243,8 @@ class Tally:
         market_volume = books.usd(self._market.volume_tick_lots)
         share = books.sums.volume / self._market.volume_tick_lots if self._market.volume_tick_lots else 0.0
         count = books.sums.buys + books.sums.sells
-        evidence = Evidence(count, block_count(buckets), seconds, share, found)
+        liquidated = bool(run.bench.risks[k].liquidated)
+        evidence = Evidence(count, block_count(buckets), seconds, share, found, liquidated)
         mean_held = float(buckets["held_s"].sum()) / seconds if seconds else 0.0
         volume = books.usd(books.sums.volume)
         per_day = float(volume) / mean_held / seconds * _S_PER_DAY if mean_held > 0.0 else 0.0
@@ -263,6 +265,7 @@ class Tally:
             buckets=buckets,
             markouts=_markouts(books),
             seconds=seconds,
+            liquidated=liquidated,
             turnover_per_day=per_day,
             max_drawdown_usd=books.drawdown_usd,
             fill_ratio=books.orders_filled / accepted if accepted else 0.0,
