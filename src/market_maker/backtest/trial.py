@@ -5,13 +5,14 @@ width; everybody already quotes in it, so that signals and queues are warm when 
 second part counts. The market is read hour by hour, so memory does not grow with its length.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from market_maker.backtest.conclusions import Source
 from market_maker.backtest.contest import Conditions, Entrant, lineup
 from market_maker.backtest.fill_models import Fees, FillModel, are_sides_sure, models_for
+from market_maker.backtest.funding import NO_FUNDING, Funding, with_funding
 from market_maker.backtest.host import MarketMakerRun, RunSettings
 from market_maker.backtest.outcome import Outcome
 from market_maker.backtest.pieces import between, sliced
@@ -21,7 +22,7 @@ from market_maker.domain import NS_PER_S
 from market_maker.fitting.calibration import Part, first_part
 from market_maker.orderbook_manager import BookSettings
 from market_maker.recordings.events import RecordingError
-from market_maker.recordings.store import Hour, MarketInfo, Store
+from market_maker.recordings.store import CODES, FUNDING, Hour, MarketInfo, Store
 
 EVER: Final = (0, 2**62)
 _CURVE_POINTS: Final = 5_000
@@ -42,6 +43,7 @@ class TrialSettings:
     calibrate_share: float = 0.2  # of the span, before anything is scored
     span_ns: tuple[int, int] = EVER  # read from the first, included, to the second
     seed: int = 1  # of the bootstrap
+    funding: Mapping[str, Funding] = field(default_factory=dict)  # of markets that were recorded without
     start_equity_usd: float = 10_000.0
     book: BookSettings = field(default_factory=BookSettings)
 
@@ -82,7 +84,7 @@ def run_trial(
     models = models_for(info, settings.fill_models)
     conditions = Conditions(models, settings.latencies_s, settings.fees)
     shared = RunSettings(book=settings.book, start_equity_usd=settings.start_equity_usd)
-    watched = _Watched(market, span, told)
+    watched = _Watched(market, span, funding_of(info, settings), told)
     yardsticks = find_yardsticks(
         lambda: watched.hours(store, "fits", span.score_ns),
         Part(span.start_ns, span.score_ns),
@@ -123,18 +125,25 @@ def find_span(info: MarketInfo, settings: TrialSettings) -> Span:
     return Span(start_ns, first_part(start_ns, end_ns, settings.calibrate_share).end_ns, end_ns)
 
 
+def funding_of(info: MarketInfo, settings: TrialSettings) -> Funding:
+    """Payments to put into a market: those of the table, none where the recording has its own."""
+    has_own = info.counts.get(CODES[FUNDING], 0) > 0
+    return NO_FUNDING if has_own else settings.funding.get(info.market, NO_FUNDING)
+
+
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """Tells how far the reading of a market is."""
+    """A market as it is read, with funding; tells how far that is."""
 
     market: str
     span: Span
+    funding: Funding
     told: Told
 
     def hours(self, store: Store, doing: str, to_ns: int) -> Iterator[Hour]:
         start_ns, total_ns = self.span.start_ns, to_ns - self.span.start_ns
         self.told(self.market, doing, 0, total_ns)
-        for hour in between(store.hours(self.market), start_ns, to_ns):
+        for hour in with_funding(between(store.hours(self.market), start_ns, to_ns), self.funding):
             # Small enough to be stopped soon, and for a bar that moves.
             for piece in sliced(hour, _ROWS):
                 yield piece

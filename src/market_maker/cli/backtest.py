@@ -40,7 +40,7 @@ _SLOWEST_MS: Final = 60_000.0
         "mm backtest --data data --market BTC-USD --latency-ms 50 --fill-model base",
         "mm backtest --data data --profile crypto --profile legacy --baseline glft --save results/btc",
         "mm backtest --data data --set level_size_usd=500 --json > result.json",
-        "mm backtest --data data --check-look-ahead",
+        "mm backtest --data data --funding funding.parquet --funding-venue hyperliquid",
         "mm backtest --data bars/crash-days-1m.parquet --stress",
     )
 )
@@ -98,6 +98,15 @@ def backtest(
     rebates: Annotated[
         bool, typer.Option("--rebates", help="Credit maker rebates by the share of this market's volume.")
     ] = False,
+    funding: Annotated[
+        Path | None,
+        typer.Option(
+            "--funding", metavar="FILE", help="Parquet table of funding, for recordings that have none."
+        ),
+    ] = None,
+    funding_venue: Annotated[
+        str, typer.Option("--funding-venue", metavar="NAME", help="Whose, of that table.")
+    ] = "hyperliquid",
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 1,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="DIR", help="Keep everything there, for mm report.")
@@ -117,6 +126,7 @@ def backtest(
     The decisions are those of mm run. A recording in another format is converted first, and kept.
     """
     from market_maker.backtest.fill_models import Fees
+    from market_maker.backtest.funding import read_funding
     from market_maker.backtest.trial import EVER, TrialSettings
     from market_maker.orderbook_manager import BookSettings
 
@@ -130,6 +140,7 @@ def backtest(
         calibrate_share=calibrate_share,
         span_ns=(_ns(since, EVER[0]), _ns(until, EVER[1])),
         seed=seed,
+        funding=read_funding(funding, funding_venue) if funding else {},
         start_equity_usd=deposit,
         book=configs[0].of(BookSettings),
     )

@@ -9,7 +9,9 @@ from market_maker.backtest.fill_models import unsure_share
 from market_maker.backtest.report import report_table
 from market_maker.backtest.result_json import result_json
 from market_maker.backtest.saved import Saved
+from market_maker.backtest.trial import funding_of
 from market_maker.domain import NS_PER_MS, NS_PER_S
+from market_maker.recordings.store import CODES, FUNDING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +30,7 @@ def header(
     """What is told beside the runs: data, calibration, and under which terms."""
     fees = settings.fees
     return {
-        "data": {trial.market: _data(store, trial) for trial in trials},
+        "data": {trial.market: _data(store, trial, settings) for trial in trials},
         "calibration": {
             trial.market: {**trial.yardsticks.calibration.as_dict(), "left_out": trial.yardsticks.left_out}
             for trial in trials
@@ -46,8 +48,10 @@ def header(
     }
 
 
-def _data(store: "Store", trial: "Trial") -> dict[str, Any]:
+def _data(store: "Store", trial: "Trial", settings: "TrialSettings") -> dict[str, Any]:
     info, span = store.info(trial.market), trial.span
+    due = funding_of(info, settings).ns
+    told = int(((due >= span.start_ns) & (due <= span.end_ns)).sum())
     return {
         "venue": info.venue,
         "tick": info.tick,
@@ -58,6 +62,7 @@ def _data(store: "Store", trial: "Trial") -> dict[str, Any]:
         "gap_seconds": sum(end - begin for begin, end in info.gaps) / NS_PER_S,
         "taker_unsure_share": unsure_share(info),
         "fill_models": [model.name for model in trial.models],
+        "funding_payments": info.counts.get(CODES[FUNDING], 0) + told,
         "findings": dict(info.findings),
         "sources": [{"name": file.name, "bytes": file.bytes, "sha256": file.sha256} for file in info.sources],
     }
