@@ -14,7 +14,7 @@ from rich.console import Console
 from stress_bars import made_day
 
 from market_maker.backtest.stress import StressSettings, run_stress
-from market_maker.backtest.stress_account import AccountPath, book_at, walk_book
+from market_maker.backtest.stress_account import AccountPath, HourBooks, walk_book
 from market_maker.backtest.stress_outcome import Session, stress_json, stress_table, together
 from market_maker.config import load_config
 from market_maker.domain import Reason
@@ -65,8 +65,8 @@ FLAT = ((1_000, 990, 980), (1_002, 1_010, 1_020))
 
 def path_of(log, hour, start_usd=100.0, leverage=0.0):
     path = AccountPath(INSTRUMENT, FEES, start_usd, leverage)
-    path.take(log, hour)
-    path.finish(log[:0], hour)
+    path.take(log, HourBooks(hour))
+    path.finish(log[:0], HourBooks(hour))
     return path
 
 
@@ -120,10 +120,10 @@ def test_a_way_out_in_the_last_second_meets_the_next_hours_book():
     first = hour_of([100_000, 80_000], [FLAT] * 2)
     second = hour_of([90_000, 90_000], [low, FLAT], 3 * SECOND)
     path = AccountPath(INSTRUMENT, FEES, 100.0)
-    path.take(log_of((SECOND + 1, 1, 1_000, 10, MAKER)), first)
+    path.take(log_of((SECOND + 1, 1, 1_000, 10, MAKER)), HourBooks(first))
     assert path.worst.ns == 0
-    path.take(log_of(), second)
-    path.finish(log_of(), second)
+    path.take(log_of(), HourBooks(second))
+    path.finish(log_of(), HourBooks(second))
     assert path.worst.ns == 2 * SECOND
     assert path.worst.cost_usd == pytest.approx(10 * (800 - 700) * USD + 7_000 * USD * 0.00025)
 
@@ -131,8 +131,8 @@ def test_a_way_out_in_the_last_second_meets_the_next_hours_book():
 def test_what_fills_after_the_last_mark_counts_at_the_end():
     hour = hour_of([100_000, 100_000], [FLAT] * 2)
     path = AccountPath(INSTRUMENT, FEES, 100.0)
-    path.take(log_of(), hour)
-    path.finish(log_of((2 * SECOND + 1, 1, 900, 10, MAKER)), hour)
+    path.take(log_of(), HourBooks(hour))
+    path.finish(log_of((2 * SECOND + 1, 1, 900, 10, MAKER)), HourBooks(hour))
     assert path.end.equity_usd == pytest.approx(100.0 + 10 * 100 * USD - 9_000 * USD * 0.0001)
     assert path.end.position_usd == pytest.approx(10_000 * USD)
 
@@ -178,9 +178,9 @@ def test_the_path_is_that_of_a_plain_account_wherever_hours_end(fills, marks, cu
     ]
     path = AccountPath(INSTRUMENT, FEES, 1_000.0)
     edge = (1 + cut) * SECOND
-    path.take(log_of(*(fill for fill in fills if fill[0] < edge)), hours[0])
-    path.take(log_of(*(fill for fill in fills if fill[0] >= edge)), hours[1])
-    path.finish(log_of(), hours[1])
+    path.take(log_of(*(fill for fill in fills if fill[0] < edge)), HourBooks(hours[0]))
+    path.take(log_of(*(fill for fill in fills if fill[0] >= edge)), HourBooks(hours[1]))
+    path.finish(log_of(), HourBooks(hours[1]))
     equity, peak, fall, least = [], 1_000.0, 0.0, 1_000.0
     for n, mark in enumerate(marks):
         known = [fill for fill in fills if fill[0] <= (1 + n) * SECOND]
@@ -197,9 +197,22 @@ def test_the_path_is_that_of_a_plain_account_wherever_hours_end(fills, marks, cu
 def test_the_book_at_an_instant_is_the_last_one_shown():
     other = ((900, 890), (950, 960))
     hour = hour_of([100_000] * 3, [FLAT, other, FLAT])
-    assert book_at(hour, 2 * SECOND + 5, store.LEVEL_BID)[0].tolist() == [900, 890]
-    assert book_at(hour, 2 * SECOND - 1, store.LEVEL_ASK)[0].tolist() == [1_002, 1_010, 1_020]
-    assert book_at(hour, 0, store.LEVEL_ASK)[0].tolist() == [1_002, 1_010, 1_020]
+    books = HourBooks(hour)
+    assert books.side_at(2 * SECOND + 5, store.LEVEL_BID)[0].tolist() == [900, 890]
+    assert books.side_at(2 * SECOND - 1, store.LEVEL_ASK)[0].tolist() == [1_002, 1_010, 1_020]
+    assert books.side_at(0, store.LEVEL_ASK)[0].tolist() == [1_002, 1_010, 1_020]
+
+
+def test_the_dearest_way_out_is_found_where_the_book_is_thin_though_nothing_was_lost():
+    thin = ((700,), (1_300,))
+    shown = [FLAT] * 9 + [FLAT, FLAT, thin, thin] + [FLAT] * 8
+    hour = hour_of([100_000] * len(shown), shown)
+    path = path_of(log_of((SECOND + 1, 1, 1_000, 10, MAKER)), hour, 10_000.0)
+    # The mark of the eleventh second is one of those that are looked at; an order gets there a second later.
+    assert path.dearest.ns == 11 * SECOND
+    assert path.dearest.cost_usd == pytest.approx(10 * 300 * USD + 7_000 * USD * 0.00025)
+    assert path.max_loss_usd == pytest.approx(path.dearest.fall_usd + path.dearest.cost_usd)
+    assert path.max_loss_usd > path.worst.loss_usd
 
 
 ONE_MODEL = StressSettings(fill_models=("base",), latency_s=0.05)
@@ -278,7 +291,7 @@ def test_table_and_json_say_the_same(played):
     assert len(entries) == len(played.outcomes) + 2
     assert {entry["session"] for entry in entries} == {"day", "crash", "shared"}
     first, one = entries[0], played.outcomes[0]
-    assert first["largest_fall_flattened_usd"] == pytest.approx(one.worst_loss_usd, abs=0.01)
+    assert first["largest_fall_flattened_usd"] == pytest.approx(one.max_loss_usd, abs=0.01)
     assert (first["stress_loss_limit_usd"], first["liquidated"], first["holds"]) == (3_000.0, None, True)
     assert all(f"{entry['pnl_usd']:,.0f}" in text for entry in entries if abs(entry["pnl_usd"]) >= 1)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from market_maker.backtest.fill_models import MODELS, TRADE_THROUGH, Fees, fill_row
 from market_maker.backtest.host import Contestant, MarketMakerRun, RunSettings
 from market_maker.backtest.outcome import Label
-from market_maker.backtest.stress_account import AccountPath
+from market_maker.backtest.stress_account import AccountPath, HourBooks
 from market_maker.backtest.stress_bars import MINUTES_PER_HOUR, NS_PER_MINUTE, BarDay, crash_hour
 from market_maker.backtest.stress_book import StressBook
 from market_maker.backtest.stress_outcome import Session, StressOutcome
@@ -66,7 +66,7 @@ class _Played:
         self._risks: list[RiskSettings] = []
         self._paths: list[AccountPath] = []
         self._logs: list[NDArray[Any]] = [np.zeros(0, row_dtype(LogRow))]
-        self._last: Hour | None = None
+        self._last: HourBooks | None = None
         self._volume = 0
         entered = [
             self._enter(profile, config, model)
@@ -97,10 +97,10 @@ class _Played:
 
     def end_hour(self, hour: Hour) -> None:
         """Value the accounts over an hour that was fed."""
-        self._last = hour
+        self._last = HourBooks(hour)
         self._volume += traded_tick_lots(hour)
         for path, log in self._by_contestant():
-            path.take(log, hour)
+            path.take(log, self._last)
 
     def gains_usd(self) -> NDArray[np.float64]:
         """What each contestant has gained up to now, at the mark it knows."""
@@ -152,7 +152,9 @@ class _Played:
             max_margin_ratio=path.max_margin_ratio,
             liquidated_ns=path.liquidated_ns,
             halt=Reason(int(self.run.bench.risks[k].halt)),
+            max_loss_usd=max(path.max_loss_usd, path.worst.loss_usd, path.max_fall_usd),
             worst=path.worst,
+            dearest=path.dearest,
             end=path.end,
             gain_usd=np.concatenate(path.equity_usd) - start_usd,
         )

@@ -17,6 +17,7 @@ from market_maker.recordings import store
 from market_maker.recordings.store import Hour
 
 _BEYOND: Final = 0.05
+_LOOK_MARKS: Final = 10
 _RATE_PARTS: Final = 1_000_000_000
 _FILL: Final = int(EventKind.FILL)
 
@@ -31,10 +32,29 @@ class Marks(NamedTuple):
     parts: _Ints
 
 
-def marks_in(hour: Hour) -> Marks:
-    """Marks of an hour."""
-    rows = (hour.kind & store.CODE_MASK) == store.MARK
-    return Marks(hour.venue_ns[rows], hour.ticks[rows].astype(np.int64))
+class HourBooks:
+    """An hour of a market whose books are snapshots, for looking up what was shown at an instant."""
+
+    def __init__(self, hour: Hour) -> None:
+        codes = hour.kind & store.CODE_MASK
+        rows = codes == store.MARK
+        self._hour = hour
+        self._codes = codes
+        self._starts = np.flatnonzero(codes == store.CLEAR)
+        self._start_ns = hour.venue_ns[self._starts]
+        ends = np.flatnonzero(hour.kind & store.LAST)
+        self._ends = ends[np.searchsorted(ends, self._starts)] + 1
+        self.last_ns = int(hour.venue_ns[-1])
+        self.marks = Marks(hour.venue_ns[rows], hour.ticks[rows].astype(np.int64))
+
+    def side_at(self, at_ns: int, side: int) -> tuple[_Ints, _Ints]:
+        """Prices and sizes of a side (`LEVEL_BID` or `LEVEL_ASK`) as of an instant, best first."""
+        which = max(int(np.searchsorted(self._start_ns, at_ns, side="right")) - 1, 0)
+        start, end = int(self._starts[which]), int(self._ends[which])
+        rows = start + np.flatnonzero(self._codes[start:end] == side)
+        ticks, lots = self._hour.ticks[rows].astype(np.int64), self._hour.lots[rows].astype(np.int64)
+        order = np.argsort(ticks if side == store.LEVEL_ASK else -ticks)
+        return ticks[order], lots[order]
 
 
 @dataclass(frozen=True)
@@ -101,7 +121,9 @@ class AccountPath:
     fill_count: int = 0
     volume_usd: float = 0.0
     fees_usd: float = 0.0
+    max_loss_usd: float = 0.0  # from the peak, with the way out, as reckoned every ten seconds
     worst: WayOut = field(init=False)
+    dearest: WayOut = field(init=False)  # the most that a way out would have cost, of the same
     end: WayOut = field(init=False)
     position_lots: int = 0
 
@@ -111,30 +133,29 @@ class AccountPath:
         self._peak_usd = self.least_usd = self.start_usd
         self._decided: _Decided | None = None
         self._mark_ns = self._mark_parts = 0
-        self.worst = self.end = WayOut(0, self.start_usd)
+        self.worst = self.end = self.dearest = WayOut(0, self.start_usd)
 
-    def take(self, log: NDArray[Any], hour: Hour) -> None:
+    def take(self, log: NDArray[Any], books: HourBooks) -> None:
         """Take in an hour of the market and the contestant's own rows of the log in it."""
-        self._meet_book(hour)
-        marks = marks_in(hour)
+        self._meet_book(books)
         fills = log[log["kind"] == _FILL]
         lots, cash, fees = self._booked(fills)
-        known = np.searchsorted(fills["ns"], marks.ns, side="right")
-        self._value(marks, lots[known], cash[known], fees[known])
+        known = np.searchsorted(fills["ns"], books.marks.ns, side="right")
+        self._value(books, lots[known], cash[known], fees[known])
         self._keep(lots, cash, fees)
-        self._meet_book(hour)
+        self._meet_book(books)
 
-    def finish(self, log: NDArray[Any], hour: Hour) -> None:
+    def finish(self, log: NDArray[Any], books: HourBooks) -> None:
         """Take in what the log ends with, and get out; the last book is all that there is."""
         self._keep(*self._booked(log[log["kind"] == _FILL]))
         if self._decided is not None:
-            self.worst = self._way_out(self._decided, hour)
+            self.worst = self._way_out(self._decided, books)
         held = self.position_lots * self._mark_parts / store.PRICE_PARTS
         equity = self.start_usd + (self._cash + held) * self._usd - self.fees_usd
         last = _Decided(
             self._mark_ns, equity, max(self._peak_usd - equity, 0.0), self.position_lots, self._mark_parts
         )
-        self.end = self._way_out(last, hour)
+        self.end = self._way_out(last, books)
 
     def _keep(self, lots: _Ints, cash: _Ints, fees: _Floats) -> None:
         self.position_lots, self._cash, self.fees_usd = int(lots[-1]), int(cash[-1]), float(fees[-1])
@@ -153,7 +174,8 @@ class AccountPath:
             self.fees_usd + np.concatenate([[0.0], np.cumsum(fees)]),
         )
 
-    def _value(self, marks: Marks, lots: _Ints, cash: _Ints, fees: _Floats) -> None:
+    def _value(self, books: HourBooks, lots: _Ints, cash: _Ints, fees: _Floats) -> None:
+        marks = books.marks
         if not len(marks.ns):
             return
         held = lots * marks.parts / store.PRICE_PARTS
@@ -167,12 +189,20 @@ class AccountPath:
         self.equity_usd.append(equity)
         self._mark_ns, self._mark_parts = int(marks.ns[-1]), int(marks.parts[-1])
         falls = peak - equity
+        self._look_around(books, equity, falls, lots)
         at = int(falls.argmax())
         if falls[at] > self.max_fall_usd:
             self.max_fall_usd = float(falls[at])
-            self._decided = _Decided(
-                int(marks.ns[at]), float(equity[at]), self.max_fall_usd, int(lots[at]), int(marks.parts[at])
-            )
+            self._decided = _decided(marks, equity, falls, lots, at)
+
+    def _look_around(self, books: HourBooks, equity: _Floats, falls: _Floats, lots: _Ints) -> None:
+        """Reckon every ten seconds what it would be to get out; at an hour's end its last book has to do."""
+        for at in range(0, len(lots), _LOOK_MARKS):
+            if lots[at]:
+                way = self._way_out(_decided(books.marks, equity, falls, lots, at), books)
+                self.max_loss_usd = max(self.max_loss_usd, way.loss_usd)
+                if way.cost_usd > self.dearest.cost_usd:
+                    self.dearest = way
 
     def _weigh(self, marks: Marks, equity: _Floats, notional: _Floats) -> None:
         """Margins as the exchange reckons them: the tier's rate opens a position, half of it keeps it."""
@@ -189,16 +219,15 @@ class AccountPath:
         if gone.size and not self.liquidated_ns:
             self.liquidated_ns = int(marks.ns[int(gone[0])])
 
-    def _meet_book(self, hour: Hour) -> None:
+    def _meet_book(self, books: HourBooks) -> None:
         due = self._decided
-        if due is not None and due.ns + self.fills.request_ns <= int(hour.venue_ns[-1]):
-            self.worst = self._way_out(due, hour)
+        if due is not None and due.ns + self.fills.request_ns <= books.last_ns:
+            self.worst = self._way_out(due, books)
             self._decided = None
 
-    def _way_out(self, due: _Decided, hour: Hour) -> WayOut:
-        book = book_at(
-            hour, due.ns + self.fills.request_ns, store.LEVEL_BID if due.lots > 0 else store.LEVEL_ASK
-        )
+    def _way_out(self, due: _Decided, books: HourBooks) -> WayOut:
+        side = store.LEVEL_BID if due.lots > 0 else store.LEVEL_ASK
+        book = books.side_at(due.ns + self.fills.request_ns, side)
         tick_lots, beyond = walk_book(*book, abs(due.lots))
         fee = tick_lots * self._usd * self.fills.taker_fee_ppb / _RATE_PARTS
         held = due.lots * due.mark_parts / store.PRICE_PARTS * self._usd
@@ -206,17 +235,10 @@ class AccountPath:
         return WayOut(due.ns, due.equity_usd, due.fall_usd, held, held - got + fee, fee, beyond)
 
 
-def book_at(hour: Hour, at_ns: int, side: int) -> tuple[_Ints, _Ints]:
-    """Prices and sizes of a side as of an instant, best first; the hour's books must be snapshots."""
-    codes = hour.kind & store.CODE_MASK
-    clears = np.flatnonzero(codes == store.CLEAR)
-    which = max(int(np.searchsorted(hour.venue_ns[clears], at_ns, side="right")) - 1, 0)
-    start = int(clears[which])
-    end = start + int(np.flatnonzero(hour.kind[start:] & store.LAST)[0]) + 1
-    rows = start + np.flatnonzero(codes[start:end] == side)
-    ticks, lots = hour.ticks[rows].astype(np.int64), hour.lots[rows].astype(np.int64)
-    order = np.argsort(ticks if side == store.LEVEL_ASK else -ticks)
-    return ticks[order], lots[order]
+def _decided(marks: Marks, equity: _Floats, falls: _Floats, lots: _Ints, at: int) -> _Decided:
+    return _Decided(
+        int(marks.ns[at]), float(equity[at]), float(falls[at]), int(lots[at]), int(marks.parts[at])
+    )
 
 
 def walk_book(ticks: _Ints, lots: _Ints, wanted_lots: int) -> tuple[float, int]:

@@ -40,8 +40,11 @@ class StressOutcome:
         Largest fall of equity at the mark, below its start and below its highest.
     risk : RiskSettings
         Limits in force.
-    worst, end : WayOut
-        Getting out at once where equity had fallen most below its highest, and at the end.
+    max_loss_usd : float
+        Largest loss from the highest equity with the way out, had it been taken.
+    worst, dearest, end : WayOut
+        Getting out at once where equity had fallen most below its highest, where it would have cost most, and
+        at the end.
     halt : Reason
         Loss of a day or drawdown, if one of them ended it.
     gain_usd : array
@@ -67,19 +70,16 @@ class StressOutcome:
     max_margin_ratio: float
     liquidated_ns: int
     halt: Reason
+    max_loss_usd: float
     worst: WayOut
+    dearest: WayOut
     end: WayOut
     gain_usd: NDArray[np.float64] = field(repr=False)
 
     @property
-    def worst_loss_usd(self) -> float:
-        """Largest loss from the highest equity, the way out at that moment included."""
-        return max(self.worst.loss_usd, self.max_fall_usd)
-
-    @property
     def holds(self) -> bool:
         """Whether there was no liquidation, and no loss beyond the stress loss."""
-        return not self.liquidated_ns and _within(self.worst_loss_usd, self.risk)
+        return not self.liquidated_ns and _within(self.max_loss_usd, self.risk)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Together:
     Attributes
     ----------
     ways_out_usd : float
-        Cost of getting out of each market at its own worst moment, which need not be the account's.
+        Cost of getting out of each market where it would have cost most, which need not be one moment.
     max_margin_ratio : float
         Maintenance margin of the largest positions, had all been held at once, of the least equity; an upper
         bound. Liquidation from 1.
@@ -109,14 +109,14 @@ class Together:
     halt: Reason
 
     @property
-    def worst_loss_usd(self) -> float:
-        """Largest loss from the highest equity, the ways out included."""
+    def max_loss_usd(self) -> float:
+        """Largest fall with the dearest ways out, as if they had met; an upper bound."""
         return self.max_fall_usd + self.ways_out_usd
 
     @property
     def holds(self) -> bool:
         """Whether there can have been no liquidation, and was no loss beyond the stress loss."""
-        return self.max_margin_ratio < 1.0 and _within(self.worst_loss_usd, self.risk)
+        return self.max_margin_ratio < 1.0 and _within(self.max_loss_usd, self.risk)
 
 
 def _within(loss_usd: float, risk: RiskSettings) -> bool:
@@ -151,7 +151,7 @@ def _added(group: Sequence[StressOutcome]) -> Together:
         pnl_usd=sum(one.pnl_usd for one in group),
         loss_usd=max(float(-gain.min()), 0.0),
         max_fall_usd=float(falls.max()),
-        ways_out_usd=sum(max(one.worst.cost_usd, 0.0) for one in group),
+        ways_out_usd=sum(max(one.dearest.cost_usd, 0.0) for one in group),
         max_margin_ratio=keeping / least_usd,
         halt=max(one.halt for one in group),
     )
@@ -178,7 +178,7 @@ def as_dict(outcome: StressOutcome) -> dict[str, Any]:
         "fees_usd": _cents(outcome.fees_usd),
         "largest_loss_usd": _cents(outcome.loss_usd),
         "largest_fall_usd": _cents(outcome.max_fall_usd),
-        "largest_fall_flattened_usd": _cents(outcome.worst_loss_usd),
+        "largest_fall_flattened_usd": _cents(outcome.max_loss_usd),
         "stress_loss_limit_usd": outcome.risk.max_stress_loss_usd,
         "halt": outcome.halt.name if outcome.halt else None,
         "max_inventory_usd": _cents(outcome.max_position_usd),
@@ -186,6 +186,7 @@ def as_dict(outcome: StressOutcome) -> dict[str, Any]:
         "max_margin_ratio": outcome.max_margin_ratio,
         "liquidated": _instant(outcome.liquidated_ns) if outcome.liquidated_ns else None,
         "flatten_worst": _way(outcome.worst),
+        "flatten_dearest": _way(outcome.dearest),
         "flatten_end": _way(outcome.end),
         "holds": outcome.holds,
     }
@@ -200,7 +201,7 @@ def together_dict(account: Together) -> dict[str, Any]:
         "pnl_usd": _cents(account.pnl_usd),
         "largest_loss_usd": _cents(account.loss_usd),
         "largest_fall_usd": _cents(account.max_fall_usd),
-        "largest_fall_flattened_usd": _cents(account.worst_loss_usd),
+        "largest_fall_flattened_usd": _cents(account.max_loss_usd),
         "stress_loss_limit_usd": account.risk.max_stress_loss_usd,
         "halt": account.halt.name if account.halt else None,
         "max_margin_ratio": account.max_margin_ratio,
@@ -262,9 +263,10 @@ _TITLES: Final = {
     Session.SHARED: "From the hour before the crash, one account for all markets of the date",
 }
 _CAPTION: Final = (
-    "USD at the mark. fall: largest, from the highest equity; out: cost of getting out at once then; end: at "
-    "the end; held: largest inventory; margin: maintenance margin / equity at most. holds: no liquidation, "
-    "fall + out within the stress loss of {limit}; stop: by the limit of drawdown or day's loss"
+    "USD, at the mark. fall: largest, from the highest equity; out, end: cost of getting out at once then, and "
+    "at the end; dear: the most at any time; loss: largest fall with the cost of getting out; held: largest "
+    "inventory; MM: maintenance margin / equity at most. holds: no liquidation, the loss within the stress "
+    "loss of {limit}; stop: by the limit of drawdown or day's loss"
 )
 _TEXTS: Final = ("day", "who", "fills by")
 _Entry = TypeVar("_Entry", StressOutcome, Together)
@@ -291,7 +293,7 @@ def _table(
 
 def _day(entry: StressOutcome | Together) -> str:
     markets = (entry.market,) if isinstance(entry, StressOutcome) else entry.markets
-    return f"{' '.join(name.removesuffix('-USD') for name in markets)} {entry.date[2:]}"
+    return f"{' '.join(name.removesuffix('-USD') for name in markets)} {entry.date[2:].replace('-', '')}"
 
 
 def _alone(session: Session, entries: Sequence[StressOutcome]) -> Table:
@@ -302,14 +304,19 @@ def _alone(session: Session, entries: Sequence[StressOutcome]) -> Table:
             f"{one.volume_usd / 1e6:,.2f}",
             f"{one.pnl_usd:,.0f}",
             f"{one.max_fall_usd:,.0f}",
-            f"{one.worst.cost_usd:,.1f}",
-            f"{one.end.cost_usd:,.1f}",
+            f"{one.worst.cost_usd:,.0f}",
+            f"{one.dearest.cost_usd:,.0f}",
+            f"{one.end.cost_usd:,.0f}",
+            f"{one.max_loss_usd:,.0f}",
             f"{one.max_position_usd:,.0f}",
             f"{one.max_margin_ratio:.1%}",
         )
 
     return _table(
-        session, entries, ("up", "fills", "M USD", "PnL", "fall", "out", "end", "held", "margin"), cells
+        session,
+        entries,
+        ("up", "fills", "M USD", "PnL", "fall", "out", "dear", "end", "loss", "held", "MM"),
+        cells,
     )
 
 
@@ -320,8 +327,9 @@ def _shared(entries: Sequence[Together]) -> Table:
             f"{one.volume_usd / 1e6:,.2f}",
             f"{one.pnl_usd:,.0f}",
             f"{one.max_fall_usd:,.0f}",
-            f"{one.ways_out_usd:,.1f}",
+            f"{one.ways_out_usd:,.0f}",
+            f"{one.max_loss_usd:,.0f}",
             f"{one.max_margin_ratio:.1%}",
         )
 
-    return _table(Session.SHARED, entries, ("fills", "M USD", "PnL", "fall", "out", "margin"), cells)
+    return _table(Session.SHARED, entries, ("fills", "M USD", "PnL", "fall", "dear", "loss", "MM"), cells)
