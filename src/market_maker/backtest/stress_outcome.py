@@ -263,7 +263,7 @@ _TITLES: Final = {
     Session.SHARED: "From the hour before the crash, one account for all markets of the date",
 }
 _CAPTION: Final = (
-    "USD, at the mark. fall: largest, from the highest equity; out, end: cost of getting out at once then and "
+    "USD, at the mark. fall: largest, from the highest equity; out, end: cost of getting out then, and "
     "at the end; dear: the most at any time; loss: largest fall with the cost of getting out; held: largest "
     "inventory; MM: maintenance margin / equity at most. holds: no liquidation, the loss within the stress "
     "loss of {limit}; stop: by the limit of drawdown or day's loss"
