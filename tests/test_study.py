@@ -115,7 +115,7 @@ def test_the_page_has_a_place_for_every_market(study):
     page = study.PAGE.read_text(encoding="utf-8")
     markets = ("Binance BTC-USD", "Binance ETH-USD", "StandX BTC-USD")
     markets += tuple(f"Hyperliquid {name}-USD" for name in ("BTC", "ETH", "SOL", "WLFI"))
-    study.filled(page, dict.fromkeys(("data", "calibration", *markets), "x"))
+    study.filled(page, dict.fromkeys(("data", "calibration", *markets, "stress"), "x"))
     study.filled(study.README.read_text(encoding="utf-8"), {"readme": "x"})
 
 
@@ -123,8 +123,48 @@ def test_what_is_wanted_is_planned(study, tmp_path):
     assert [run.folder for run in study.plan([], tmp_path)] == list(study.RECORDINGS)
     [run] = study.plan(["hyperliquid-2025-09-04/ETH-USD"], tmp_path)
     assert (run.market, run.result.name) == ("ETH-USD", "hyperliquid-2025-09-04-ETH-USD")
+    assert study.plan(["bars"], tmp_path) == []
     with pytest.raises(ValueError, match="expected a recording"):
         study.plan(["elsewhere"], tmp_path)
+
+
+def stressed(model, **changed):
+    entry = {
+        "session": "crash",
+        "date": "2020-03-12",
+        "markets": ["BTC-USD"],
+        "name": "crypto",
+        "fill_model": model,
+        "quote_uptime": 0.4,
+        "fills": 1200,
+        "pnl_usd": -250.4,
+        "largest_fall_flattened_usd": 300.0,
+        "stress_loss_limit_usd": 1000.0,
+        "max_inventory_usd": 5000.0,
+        "max_margin_ratio": 0.02,
+        "halt": None,
+        "holds": True,
+    }
+    return {**entry, **changed}
+
+
+def test_crash_days_show_base_fills_and_the_worst_of_all(study):
+    stress = importlib.import_module("study_stress")
+    worse = {"largest_fall_flattened_usd": 1200.0, "halt": "RISK_DRAWDOWN", "holds": False, "pnl_usd": -9.0}
+    text = stress.stress_table([stressed("pessimistic", **worse), stressed("base")])
+    assert cells(text)[2] == [
+        *("2020-03-12 BTC", "crash", "crypto", "40.0%", "1,200", "-250", "1,200", "1,000", "5,000"),
+        *("2.0%", "RISK_DRAWDOWN", "NO"),
+    ]
+
+
+def test_an_account_of_several_markets_has_its_row(study):
+    stress = importlib.import_module("study_stress")
+    shared = stressed("base", session="shared", markets=["BTC-USD", "ETH-USD"])
+    del shared["quote_uptime"], shared["max_inventory_usd"]
+    assert cells(stress.stress_table([shared]))[2][:4] == [
+        *("2020-03-12 BTC ETH", "crash, one account", "crypto", "-"),
+    ]
 
 
 @pytest.mark.slow
