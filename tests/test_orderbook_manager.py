@@ -151,6 +151,16 @@ def test_frame_of_another_market():
         started().apply(delta()._replace(market="ETH-USD"))
 
 
+def test_where_our_orders_are_in_no_book_nothing_is_taken_out():
+    manager = started()
+    manager.shows_own = False
+    before = manager.book
+    manager.set_own(Side.BUY, {100: 5}, 2)
+    manager.set_own(Side.BUY, {}, 3)
+    assert manager.book == before
+    assert manager.levels(Side.BUY, 1) == [(100, 5)]
+
+
 def test_own_orders_are_taken_out():
     manager = started()
     manager.set_own(Side.BUY, {100: 5, 99: 3}, 2)

@@ -198,7 +198,7 @@ class PaperSettings:
     """
 
     paper_fill_model: FillModelName = FillModelName.BASE  # pessimistic, base, optimistic or trade_through
-    paper_latency_ms: float = 50.0  # from sending to the exchange, and as long again from there back
+    paper_latency_ms: float = 50.0  # from news at the exchange to our answer there; and as long for its reply
     paper_balance_usd: float = 10_000.0  # money at the start
     paper_maker_fee_bps: float = 0.0  # fee of what rested, of its value
     paper_taker_fee_bps: float = 2.5  # fee of what took, of its value

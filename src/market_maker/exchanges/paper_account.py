@@ -90,8 +90,8 @@ class PaperAccount:
     def refusal_code(self, order: NewOrder, market: PaperMarket, status: MarketStatus) -> int:
         """Code for which the exchange's API would not take an order; 0 where it would.
 
-        What depends on the instant at which it arrives (size, band, expiry, predecessor, reduce-only) is
-        checked by the engine there.
+        What depends on the instant at which it arrives (band, expiry, predecessor, reduce-only) is checked by
+        the engine there.
         """
         instrument = market.instrument
         self.purse.holding(instrument)
@@ -101,6 +101,8 @@ class PaperAccount:
             order.reduce_only and status is MarketStatus.REDUCE_ONLY
         ):
             return 1014 if status is MarketStatus.REDUCE_ONLY else 1002
+        if instrument.value(order.price_ticks, order.size_lots) > instrument.max_limit_order_value:
+            return 1122
         if self.orders.find(order.external_id) is not None:
             return 1134
         if order.replaces and self.orders.find(order.replaces) is None:

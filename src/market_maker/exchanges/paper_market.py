@@ -3,10 +3,11 @@
 Frames become rows by the code that converts recordings, and rows and requests meet in the engine that runs
 backtests: a recording of the same frames with the same requests fills alike, to the lot.
 
-The engine lives on the venue's clock, which ours is compared with by the least delay of what is heard lately
-(the offset of the clocks is in it, and cannot be told apart). It runs behind the market by the time that a
-reply takes: by then frames that overtook each other are in order again, and what became of an order is known
-when word of it would have come.
+The engine lives on the venue's clock, which ours is compared with by the least delay of what is heard lately;
+the offset of the clocks is in it, and cannot be told apart. So an order leaves at the instant whose news was
+just heard, and its latency holds the way of the news too. The engine runs behind the market by the time that
+a reply takes: by then frames that overtook each other are in order again, and what became of an order is
+known when word of it would have come.
 """
 
 from collections.abc import Callable, Iterator
@@ -225,7 +226,8 @@ class PaperMarket:
         for rows in self._rows():
             # Of one instant the market comes first, and more of it may follow.
             self._play(rows, actions, cursor, int(rows.venue_ns[-1]) - 1)
-        self._play(_NO_ROWS, actions, cursor, until_ns - 1)
+        if len(actions) > cursor[1] or self._engine.world.market[0].due_ns < until_ns:
+            self._play(_NO_ROWS, actions, cursor, until_ns - 1)
         del self._actions[: int(cursor[1])]
         self._reached_ns = max(self._reached_ns, until_ns)
 
