@@ -13,15 +13,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 from stress_bars import made_day
 
+from market_maker.backtest.outcome import Label
 from market_maker.backtest.stress import StressSettings, run_stress
-from market_maker.backtest.stress_account import AccountPath, HourBooks, walk_book
-from market_maker.backtest.stress_outcome import Session, stress_json, stress_table, together
+from market_maker.backtest.stress_account import AccountPath, HourBooks, WayOut, walk_book
+from market_maker.backtest.stress_outcome import Session, StressOutcome, stress_json, stress_table, together
 from market_maker.config import load_config
 from market_maker.domain import Reason
 from market_maker.fills.rows import MAKER, TAKER, EventKind, LogRow, StrategyRow, rows_of
 from market_maker.instrument import Instrument, MarginTier
 from market_maker.recordings import store
 from market_maker.recordings.store import Hour
+from market_maker.risk_manager import RiskSettings
+from market_maker.summary import OrderCounts, Uptime
 
 TIERS = (MarginTier(Decimal(5_000), Decimal("0.02")), MarginTier(Decimal(10**9), Decimal("0.5")))
 INSTRUMENT = Instrument("X", Decimal("0.5"), Decimal("0.01"), Decimal("0.01"), margin_tiers=TIERS)
@@ -294,6 +297,44 @@ def test_table_and_json_say_the_same(played):
     assert first["largest_fall_flattened_usd"] == pytest.approx(one.max_loss_usd, abs=0.01)
     assert (first["stress_loss_limit_usd"], first["liquidated"], first["holds"]) == (3_000.0, None, True)
     assert all(f"{entry['pnl_usd']:,.0f}" in text for entry in entries if abs(entry["pnl_usd"]) >= 1)
+
+
+def test_large_figures_fit_a_terminal():
+    way = WayOut(1, 9_000.0, 1_012.0, 5_000.0, 1_100.0, 1.0)
+    label = Label("crypto", "crypto", "pessimistic", 1.0)
+    one = StressOutcome(
+        session=Session.DAY,
+        market="DOGE-USD",
+        date="2021-05-19",
+        label=label,
+        uptime=Uptime(0, 1, 1.0),
+        orders=OrderCounts(),
+        fills=12_345,
+        volume_usd=1.2e7,
+        market_volume_usd=1e9,
+        pnl_usd=-12_345.0,
+        fees_usd=0.0,
+        loss_usd=2_000.0,
+        max_fall_usd=2_000.0,
+        risk=RiskSettings(),
+        max_position_usd=10_000.0,
+        max_margin_use=1.0,
+        max_margin_ratio=0.123,
+        liquidated_ns=0,
+        halt=Reason.RISK_DRAWDOWN,
+        max_loss_usd=3_100.0,
+        worst=way,
+        dearest=way,
+        end=way,
+        gain_usd=np.array([0.0, -2_000.0]),
+    )
+    out = io.StringIO()
+    shared = [
+        replace(one, session=Session.SHARED, market=name) for name in ("BTC-USD", "DOGE-USD", "ETH-USD")
+    ]
+    Console(file=out, width=100).print(stress_table([one, replace(one, session=Session.CRASH), *shared]))
+    assert "…" not in out.getvalue()
+    assert out.getvalue().count("NO, stop") == 3
 
 
 @pytest.mark.slow

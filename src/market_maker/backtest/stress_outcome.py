@@ -263,9 +263,9 @@ _TITLES: Final = {
     Session.SHARED: "From the hour before the crash, one account for all markets of the date",
 }
 _CAPTION: Final = (
-    "USD, at the mark. fall: largest, from the highest equity; out, end: cost of getting out then, and "
-    "at the end; dear: the most at any time; loss: largest fall with the cost of getting out; held: largest "
-    "inventory; MM: maintenance margin / equity at most. holds: no liquidation, the loss within the stress "
+    "USD, at the mark. fall: largest, from the highest equity; dear, end: cost of getting out at "
+    "once, the most at any time and at the end; loss: largest fall with it; held: largest inventory; "
+    "MM: maintenance margin / equity at most. holds: no liquidation, and the loss within the stress "
     "loss of {limit}; stop: by the limit of drawdown or day's loss"
 )
 _TEXTS: Final = ("day", "who", "fills by")
@@ -301,10 +301,8 @@ def _alone(session: Session, entries: Sequence[StressOutcome]) -> Table:
         return (
             f"{one.uptime.quote_uptime:.0%}",
             f"{one.fills:,}",
-            f"{one.volume_usd / 1e6:,.2f}",
             f"{one.pnl_usd:,.0f}",
             f"{one.max_fall_usd:,.0f}",
-            f"{one.worst.cost_usd:,.0f}",
             f"{one.dearest.cost_usd:,.0f}",
             f"{one.end.cost_usd:,.0f}",
             f"{one.max_loss_usd:,.0f}",
@@ -313,10 +311,7 @@ def _alone(session: Session, entries: Sequence[StressOutcome]) -> Table:
         )
 
     return _table(
-        session,
-        entries,
-        ("up", "fills", "M USD", "PnL", "fall", "out", "dear", "end", "loss", "held", "MM"),
-        cells,
+        session, entries, ("up", "fills", "PnL", "fall", "dear", "end", "loss", "held", "MM"), cells
     )
 
 
