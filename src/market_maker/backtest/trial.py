@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from market_maker.backtest import look_ahead
 from market_maker.backtest.conclusions import Source
 from market_maker.backtest.contest import Conditions, Entrant, lineup
 from market_maker.backtest.fill_models import Fees, FillModel, are_sides_sure, models_for
 from market_maker.backtest.funding import NO_FUNDING, Funding, with_funding
-from market_maker.backtest.host import MarketMakerRun, RunSettings
-from market_maker.backtest.outcome import Outcome
+from market_maker.backtest.host import Contestant, MarketMakerRun, RunSettings
+from market_maker.backtest.look_ahead import Checked
+from market_maker.backtest.outcome import Label, Outcome
 from market_maker.backtest.pieces import between, sliced
 from market_maker.backtest.tally import Entry, Tally
 from market_maker.backtest.yardsticks import Yardsticks, find_yardsticks
 from market_maker.domain import NS_PER_S
 from market_maker.fitting.calibration import Part, first_part
+from market_maker.instrument import Instrument
 from market_maker.orderbook_manager import BookSettings
 from market_maker.recordings.events import RecordingError
 from market_maker.recordings.store import CODES, FUNDING, Hour, MarketInfo, Store
@@ -46,6 +49,7 @@ class TrialSettings:
     funding: Mapping[str, Funding] = field(default_factory=dict)  # of markets that were recorded without
     start_equity_usd: float = 10_000.0
     book: BookSettings = field(default_factory=BookSettings)
+    look_ahead_instants: int = 0  # at which it is checked that nothing looks ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,24 @@ class Trial:
     models: tuple[FillModel, ...]
     yardsticks: Yardsticks
     outcomes: list[Outcome]
+    checked: list[Checked]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A market's contest before it is played: who plays, and by which rules."""
+
+    instrument: Instrument
+    span: Span
+    models: tuple[FillModel, ...]
+    yardsticks: Yardsticks
+    labels: list[Label]
+    contestants: list[Contestant]
+    rules: RunSettings
+
+    def new_run(self) -> MarketMakerRun:
+        """A run in which nothing has happened yet."""
+        return MarketMakerRun(self.instrument, self.contestants, self.rules)
 
 
 def run_trial(
@@ -79,14 +101,47 @@ def run_trial(
     RecordingError
         If a file is not what its description says, or the span holds nothing.
     """
-    info, instrument = store.info(market), store.instrument(market)
-    span = find_span(info, settings)
+    info, span = store.info(market), find_span(store.info(market), settings)
+    watched = Watched(store, market, span, funding_of(info, settings), told)
+    contest = prepare(info, watched, entered, settings)
+    run = contest.new_run()
+    players = zip(contest.labels, contest.contestants, strict=True)
+    entries = [Entry(label, player.fills) for label, player in players]
+    source = Source(info.venue, sides_sure=are_sides_sure(info))
+    tally = Tally(contest.instrument, entries, source, span.score_ns)
+    for hour in watched.hours("plays", span.end_ns + 1):
+        tally.market(hour)
+        for piece in run.feed(hour):
+            tally.take(piece)
+    for piece in run.finish():
+        tally.take(piece)
+    outcomes = tally.finish(span.end_ns, run, settings.seed)
+    checked = _look_ahead(contest, watched, settings.look_ahead_instants)
+    return Trial(market, span, run.rows, contest.models, contest.yardsticks, outcomes, checked)
+
+
+def _look_ahead(contest: Prepared, watched: "Watched", count: int) -> list[Checked]:
+    if not count:
+        return []
+    span, found = contest.span, []
+    watched.told(watched.market, "checks", 0, count)
+    at = look_ahead.instants(span.score_ns, span.end_ns, count)
+    for checked in look_ahead.check(contest.new_run, watched.between, span.start_ns, at):
+        found.append(checked)
+        watched.told(watched.market, "checks", len(found), count)
+    return found
+
+
+def prepare(
+    info: MarketInfo, watched: "Watched", entered: Sequence[Entrant], settings: TrialSettings
+) -> Prepared:
+    """Fit the baselines on the first part, and line everybody up."""
+    instrument, span = watched.store.instrument(info.market), watched.span
     models = models_for(info, settings.fill_models)
     conditions = Conditions(models, settings.latencies_s, settings.fees)
     shared = RunSettings(book=settings.book, start_equity_usd=settings.start_equity_usd)
-    watched = _Watched(market, span, funding_of(info, settings), told)
     yardsticks = find_yardsticks(
-        lambda: watched.hours(store, "fits", span.score_ns),
+        lambda: watched.hours("fits", span.score_ns),
         Part(span.start_ns, span.score_ns),
         entered,
         instrument,
@@ -94,19 +149,8 @@ def run_trial(
         shared,
     )
     labels, contestants = lineup(entered, conditions, instrument, yardsticks.quoters)
-    run = MarketMakerRun(
-        instrument, contestants, replace(shared, score_from_ns=span.score_ns, sample_s=_sample_s(span))
-    )
-    entries = [Entry(label, player.fills) for label, player in zip(labels, contestants, strict=True)]
-    source = Source(info.venue, sides_sure=are_sides_sure(info))
-    tally = Tally(instrument, entries, source, span.score_ns)
-    for hour in watched.hours(store, "plays", span.end_ns + 1):
-        tally.market(hour)
-        for piece in run.feed(hour):
-            tally.take(piece)
-    for piece in run.finish():
-        tally.take(piece)
-    return Trial(market, span, run.rows, models, yardsticks, tally.finish(span.end_ns, run, settings.seed))
+    rules = replace(shared, score_from_ns=span.score_ns, sample_s=_sample_s(span))
+    return Prepared(instrument, span, models, yardsticks, labels, contestants, rules)
 
 
 def find_span(info: MarketInfo, settings: TrialSettings) -> Span:
@@ -132,23 +176,29 @@ def funding_of(info: MarketInfo, settings: TrialSettings) -> Funding:
 
 
 @dataclass(frozen=True, slots=True)
-class _Watched:
+class Watched:
     """A market as it is read, with funding; tells how far that is."""
 
+    store: Store
     market: str
     span: Span
     funding: Funding
     told: Told
 
-    def hours(self, store: Store, doing: str, to_ns: int) -> Iterator[Hour]:
+    def hours(self, doing: str, to_ns: int) -> Iterator[Hour]:
+        """Events of the span up to and without an instant, in pieces."""
         start_ns, total_ns = self.span.start_ns, to_ns - self.span.start_ns
         self.told(self.market, doing, 0, total_ns)
-        for hour in with_funding(between(store.hours(self.market), start_ns, to_ns), self.funding):
-            # Small enough to be stopped soon, and for a bar that moves.
-            for piece in sliced(hour, _ROWS):
-                yield piece
-                self.told(self.market, doing, int(piece.venue_ns[-1]) - start_ns, total_ns)
+        for piece in self.between(start_ns, to_ns):
+            yield piece
+            self.told(self.market, doing, int(piece.venue_ns[-1]) - start_ns, total_ns)
         self.told(self.market, doing, total_ns, total_ns)
+
+    def between(self, from_ns: int, to_ns: int) -> Iterator[Hour]:
+        """Events from an instant up to and without another, which begin with the book of then."""
+        hours = between(self.store.hours(self.market), from_ns, to_ns)
+        # Small enough to be stopped soon, and for a bar that moves.
+        return (piece for hour in with_funding(hours, self.funding) for piece in sliced(hour, _ROWS))
 
 
 def _sample_s(span: Span) -> float:

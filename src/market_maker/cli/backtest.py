@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _PROFILES: Final = ("crypto", "legacy")
 _TIMES: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+_INSTANTS: Final = 3
 _SLOWEST_MS: Final = 60_000.0
 
 
@@ -40,6 +41,7 @@ _SLOWEST_MS: Final = 60_000.0
         "mm backtest --data data --market BTC-USD --latency-ms 50 --fill-model base",
         "mm backtest --data data --profile crypto --profile legacy --baseline glft --save results/btc",
         "mm backtest --data data --set level_size_usd=500 --json > result.json",
+        "mm backtest --data data --check-look-ahead",
         "mm backtest --data data --funding funding.parquet --funding-venue hyperliquid",
         "mm backtest --data bars/crash-days-1m.parquet --stress",
     )
@@ -112,6 +114,10 @@ def backtest(
         Path | None, typer.Option("--save", metavar="DIR", help="Keep everything there, for mm report.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a result that is there.")] = False,
+    check_look_ahead: Annotated[
+        bool,
+        typer.Option("--check-look-ahead", help="Change the future, see that nothing before it changes."),
+    ] = False,
     stress: Annotated[
         bool, typer.Option("--stress", help="Days of minute bars, a book made of them, the slowest latency.")
     ] = False,
@@ -143,11 +149,12 @@ def backtest(
         funding=read_funding(funding, funding_venue) if funding else {},
         start_equity_usd=deposit,
         book=configs[0].of(BookSettings),
+        look_ahead_instants=_INSTANTS if check_look_ahead else 0,
     )
     _check_names(wanted.baselines, terms.fill_models)
     if stress:
         raise typer.Exit(_stress(wanted, configs, terms, as_json=as_json))
-    _play(wanted, configs, terms, as_json=as_json)
+    raise typer.Exit(_play(wanted, configs, terms, as_json=as_json))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +180,9 @@ def _stress(
     return play_stress(wanted.data, wanted.markets, configs, terms, as_json=as_json)
 
 
-def _play(wanted: _Wanted, configs: "Sequence[Config]", settings: "TrialSettings", *, as_json: bool) -> None:
+def _play(
+    wanted: _Wanted, configs: "Sequence[Config]", settings: "TrialSettings", *, as_json: bool
+) -> ExitCode:
     from market_maker.backtest.saved import check_target
     from market_maker.backtest.saved import save as save_result
     from market_maker.backtest.trial_data import cache_folder, chosen, open_data
@@ -193,6 +202,8 @@ def _play(wanted: _Wanted, configs: "Sequence[Config]", settings: "TrialSettings
     print_result(trials, told, as_json=as_json)
     if wanted.save is not None:
         note(f"saved in {wanted.save}: mm report {wanted.save}")
+    is_sound = all(checked.is_sound for trial in trials for checked in trial.checked)
+    return ExitCode.OK if is_sound else ExitCode.FAILED
 
 
 def _trials(

@@ -16,11 +16,13 @@ from market_maker.recordings.store import CODES, FUNDING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from market_maker.backtest.look_ahead import Checked
     from market_maker.backtest.trial import Span, Trial, TrialSettings
     from market_maker.config import Config
     from market_maker.recordings.store import Store
 
 _MS: Final = 1000.0
+_SHOWN: Final = 5
 _DECISION_SECTIONS: Final = ("quote", "risk")
 
 
@@ -43,6 +45,20 @@ def header(
             "taker_fee_bps": fees.taker_bps,
             "rebate_tiers": fees.rebate_tiers,
             "deposit_usd": settings.start_equity_usd,
+        },
+        "look_ahead": {
+            trial.market: [
+                {
+                    "at": _instant(checked.at_ns),
+                    "seconds_before": checked.before,
+                    "seconds_changed_after": checked.after,
+                    "differences": list(checked.differences),
+                    "sound": checked.is_sound,
+                }
+                for checked in trial.checked
+            ]
+            for trial in trials
+            if trial.checked
         },
         "settings": {config.value("profile"): _changed(config) for config in configs},
     }
@@ -100,3 +116,16 @@ def print_result(trials: "Sequence[Trial]", told: dict[str, Any], *, as_json: bo
     for trial in trials:
         for name, why in trial.yardsticks.left_out.items():
             console.print(Text(f"- {trial.market}: {name} does not play: {why}", style="yellow"))
+        for checked in trial.checked:
+            console.print(_look_ahead(trial.market, checked))
+
+
+def _look_ahead(market: str, checked: "Checked") -> Text:
+    where = f"{market}: the future changed from {_instant(checked.at_ns)} on"
+    if checked.is_sound:
+        text = f"- {where}: {checked.before:,} seconds before it are the same, {checked.after} after it not."
+        return Text(text, style="green")
+    if not checked.differences:
+        return Text(f"- {where}: nothing differs after it either, so nothing is shown.", style="bold red")
+    found = "\n  ".join(checked.differences[:_SHOWN])
+    return Text(f"- {where}: {len(checked.differences)} differences before it:\n  {found}", style="bold red")
