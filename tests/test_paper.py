@@ -10,9 +10,11 @@ from decimal import Decimal
 import pytest
 from inside import BTC, START_NS, Inside, in_virtual_time, rules
 
-from market_maker.cli.paper import paper_gateway
+from market_maker.backtest.fill_models import MODELS
+from market_maker.cli.paper import paper_gateway, terms_in
 from market_maker.clock import Entropy
 from market_maker.config import load_config
+from market_maker.config_sections import FillModelName
 from market_maker.domain import NS_PER_S, BestQuote, BookUpdate, NewOrder, OrderState, Reason, Side
 from market_maker.emulator.faults import Faults
 from market_maker.exchanges.in_process import InProcessGateway
@@ -25,7 +27,7 @@ from market_maker.gateway import (
     OutcomeUnknown,
     PositionReport,
 )
-from market_maker.instrument import MarketStatus
+from market_maker.instrument import Instrument, MarketStatus
 from market_maker.orderbook_manager import BookSettings, OrderbookManager
 from market_maker.recordings.events import RecordingError
 from market_maker.session import Surroundings
@@ -41,6 +43,7 @@ NEAR = (
     "offset_latency_sigmas=0",
 )
 LATENCY_S = 0.05
+X = Instrument("X-USD", Decimal(1), Decimal("0.01"), Decimal("0.05"))
 
 
 class Public(InProcessGateway):
@@ -325,6 +328,28 @@ def test_funding_is_booked_at_its_instant_and_can_be_looked_up():
         assert await desk.gateway.funding_payments(payment.venue_ns + 1) == []
 
     at_the_desk(test, "paper_funding_every_s=30", exchange_rules=rules(money={"funding_speedup": 120.0}))
+
+
+def test_the_fill_models_are_those_of_the_backtest():
+    assert {name.value for name in FillModelName} == set(MODELS)
+    for name in MODELS:
+        terms = terms_in(load_config([f"paper_fill_model={name}", "paper_latency_ms=20"]))(X)
+        assert terms.fills.queue_model == MODELS[name].queue_model
+        assert (terms.fills.request_ns, terms.fills.reply_ns) == (20_000_000, 20_000_000)
+        assert terms.rules.min_lots == X.min_lots
+
+
+def test_a_cancel_on_its_way_is_answered_when_the_gateway_closes():
+    async def test(desk):
+        order = await desk.place()
+        cancels = [asyncio.ensure_future(desk.gateway.cancel(BTC, order.external_id)) for _ in range(2)]
+        await asyncio.sleep(0)
+        await desk.gateway.close()
+        for cancel in cancels:
+            with pytest.raises(OutcomeUnknown):
+                await cancel
+
+    at_the_desk(test)
 
 
 def test_leverage_is_set_within_the_markets_bounds():

@@ -8,7 +8,7 @@ handed on, so a market fills orders while somebody reads its events.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -165,15 +165,15 @@ class PaperGateway:
     async def mass_cancel(self, markets: Sequence[str]) -> None:
         """Ask for the cancel of every order in the named markets."""
         self._check_open()
-        self._cancel_all(markets)
+        self._cancel_all([self._market(name) for name in markets])
         await self._travel()
 
-    def _cancel_all(self, markets: Sequence[str]) -> None:
-        for name in markets:
-            for placed in self._account.orders.open_in(name):
+    def _cancel_all(self, markets: Iterable[PaperMarket]) -> None:
+        for market in markets:
+            for placed in self._account.orders.open_in(market.instrument.name):
                 # Nobody waits for one by one: their ends are on the stream.
-                self._market(name).cancel(placed.number, self._clock.now_ns())
-            self._wake(self._market(name))
+                market.cancel(placed.number, self._clock.now_ns())
+            self._wake(market)
 
     async def arm_dead_mans_switch(self, countdown_s: int) -> None:
         """Cancel all orders unless called again within the countdown; 0 disarms."""
@@ -184,7 +184,7 @@ class PaperGateway:
         if countdown_s > 0:
             # What it sends then takes as long to the exchange as this call does.
             loop = asyncio.get_running_loop()
-            self._switch = loop.call_later(countdown_s, self._cancel_all, tuple(self._markets))
+            self._switch = loop.call_later(countdown_s, lambda: self._cancel_all(self._markets.values()))
         await self._travel()
 
     async def open_orders(self) -> list[OrderReport]:

@@ -84,7 +84,7 @@ class PaperAccount:
         """Let nobody wait any more: events end, replies are an error."""
         for outbox in self._listeners:
             outbox.end()
-        for placed in self.orders.open_in():
+        for placed in self.orders.remembered():
             placed.fail(error)
 
     def refusal_code(self, order: NewOrder, market: PaperMarket, status: MarketStatus) -> int:

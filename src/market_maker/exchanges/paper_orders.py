@@ -171,6 +171,10 @@ class PaperOrders:
         """Orders that may fill, in one market if named, those on their way among them, oldest first."""
         return [placed for placed in self._open.values() if market in ("", placed.order.market)]
 
+    def remembered(self) -> list[PaperOrder]:
+        """All that are known, those that ended among them."""
+        return list(self._by_id.values())
+
     def end(self, placed: PaperOrder) -> None:
         """Move an order that ended to the history, which is finite."""
         if self._open.pop(placed.order.external_id, None) is None:
