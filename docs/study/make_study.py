@@ -5,8 +5,8 @@
     python docs/study/make_study.py --reuse        # the pages again, from results that are there
 
 Each recording is one call of `mm backtest`, and so are the crash days (`--only bars`). Tables go between the
-marks `<!-- study NAME -->` and `<!-- /study -->` of docs/study/backtest.md and README.md, plots beside the page;
-what stands around them is written by hand and left alone.
+marks `<!-- study NAME -->` and `<!-- /study -->` of docs/study/backtest.md and README.md, plots beside the
+page; what stands around them is written by hand and left alone.
 """
 
 import argparse
