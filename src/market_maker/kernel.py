@@ -30,7 +30,7 @@ _KEPT_CACHES = 4
 _PACKAGE = Path(__file__).parent
 _MODULE = "market_maker.kernel"
 # Where a function is compiled, and which modules and names a line imports, in brackets or not.
-_HAS_KERNELS = re.compile(rb"^[ \t]*@(?:inner_)?kernel\b", re.MULTILINE)
+_HAS_KERNELS = re.compile(rb"^[ \t]*@(?:inner_|inline_)?kernel\b", re.MULTILINE)
 _NAMES_OF = rb"from[ \t]+(market_maker[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)"
 _IMPORTED = re.compile(rb"^[ \t]*(?:" + _NAMES_OF + rb"|import[ \t]+(market_maker[\w.]*))", re.MULTILINE)
 
@@ -123,6 +123,18 @@ def inner_kernel(function: Callable[P, R]) -> Callable[P, R]:
     return compiled
 
 
+def inline_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function as `inner_kernel` does, into its callers and not as a call of its own.
+
+    For what runs on every row of a market: a call that hands many arrays on costs some 20 ns, which is more
+    than such a function does. Each caller compiles it anew, so it is short, or called from one place.
+    """
+    decorate: Any = numba.njit
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False, "forceinline": True}
+    compiled: Callable[P, R] = decorate(**options)(function)
+    return compiled
+
+
 @cache
 def row_dtype(cls: type) -> np.dtype[Any]:
     """Structured dtype of a dataclass of floats, ints, bools, int enums, nested dataclasses and arrays.
@@ -192,6 +204,7 @@ def _plain(item: Any) -> Any:  # noqa: ANN401
 
 __all__ = [
     "Row",
+    "inline_kernel",
     "inner_kernel",
     "kernel",
     "kernel_sources_hash",

@@ -18,7 +18,7 @@ from market_maker.fills.rows import (
     StrategyRow,
     World,
 )
-from market_maker.kernel import inner_kernel
+from market_maker.kernel import inline_kernel, inner_kernel
 
 _PPM: Final = 1_000_000
 _DAY_NS: Final = 86_400 * NS_PER_S
@@ -228,14 +228,17 @@ def _tier_ppb(s: StrategyRow, volume_tick_lots: int) -> int:
     return rate
 
 
-@inner_kernel
+@inline_kernel
 def turn_day(w: World, now_ns: int) -> None:
     """At 00:00 UTC: credit the day's rebates, or lose them where they are too small; new rates."""
+    if now_ns >= w.market[0].day_end_ns:
+        _begin_day(w, now_ns)
+
+
+@inner_kernel
+def _begin_day(w: World, now_ns: int) -> None:
     m = w.market[0]
-    day = now_ns // _DAY_NS
-    if day == m.day:
-        return
-    is_first, m.day = m.day < 0, day
+    is_first, m.day_end_ns = m.day_end_ns == 0, (now_ns // _DAY_NS + 1) * _DAY_NS
     if is_first:
         return
     for k in range(len(w.strategies)):

@@ -7,8 +7,8 @@ does erase: levels better than it are gone. (The same rule as hftbacktest's dept
 
 from typing import Final
 
-from market_maker.fills.rows import ASKS, BIDS, BOOKS, NO_ASK, NO_BID, World
-from market_maker.kernel import inner_kernel
+from market_maker.fills.rows import ASKS, BIDS, BOOKS, NO_ASK, NO_BID, DepthRow, World
+from market_maker.kernel import inline_kernel, inner_kernel
 from market_maker.recordings import store
 
 _BIDS: Final = BIDS
@@ -26,13 +26,13 @@ _CODE_MASK: Final = store.CODE_MASK
 _LAST: Final = store.LAST
 
 
-@inner_kernel
+@inline_kernel
 def is_inside(w: World, ticks: int) -> bool:
     """Whether the arrays have a column for a price."""
     return 0 <= ticks - w.market[0].base_ticks < w.levels.shape[2]
 
 
-@inner_kernel
+@inline_kernel
 def size_at(w: World, book: int, side: int, ticks: int) -> int:
     """Lots at a price."""
     if not is_inside(w, ticks):
@@ -49,7 +49,7 @@ def old_size_at(w: World, book: int, side: int, ticks: int) -> int:
     return w.levels[_BOOKS + 2 * book + 1 - d.active, side, ticks - w.market[0].base_ticks]
 
 
-@inner_kernel
+@inline_kernel
 def next_bid(w: World, book: int, below: int) -> int:
     """Best bid below a price."""
     d = w.depths[book]
@@ -62,7 +62,7 @@ def next_bid(w: World, book: int, below: int) -> int:
     return _NO_BID
 
 
-@inner_kernel
+@inline_kernel
 def next_ask(w: World, book: int, above: int) -> int:
     """Best ask above a price."""
     d = w.depths[book]
@@ -75,7 +75,16 @@ def next_ask(w: World, book: int, above: int) -> int:
     return _NO_ASK
 
 
-@inner_kernel
+@inline_kernel
+def _widen(d: DepthRow, n: int, ticks: int) -> None:
+    """Stretch the bounds of a side's prices."""
+    if ticks < d.low[n]:
+        d.low[n] = ticks
+    if ticks > d.high[n]:
+        d.high[n] = ticks
+
+
+@inline_kernel
 def set_level(w: World, book: int, side: int, ticks: int, lots: int) -> int:
     """Set a level's size and the best prices; return the size before."""
     d = w.depths[book]
@@ -88,9 +97,7 @@ def set_level(w: World, book: int, side: int, ticks: int, lots: int) -> int:
         elif side == _ASKS and ticks == d.ask_ticks:
             d.ask_ticks = next_ask(w, book, ticks)
         return before
-    n = 2 * d.active + side
-    d.low[n] = min(d.low[n], ticks)
-    d.high[n] = max(d.high[n], ticks)
+    _widen(d, 2 * d.active + side, ticks)
     if side == _BIDS and ticks > d.bid_ticks:
         d.bid_ticks = ticks
         if d.ask_ticks <= ticks:
@@ -123,7 +130,7 @@ def begin_snapshot(w: World, book: int) -> None:
     d.trusted = True
 
 
-@inner_kernel
+@inline_kernel
 def is_shown(w: World, book: int, side: int, ticks: int) -> bool:
     """Whether the book says how much there is at a price, nothing included."""
     d = w.depths[book]
@@ -135,7 +142,7 @@ def is_shown(w: World, book: int, side: int, ticks: int) -> bool:
     return bool(ticks >= d.low[n] if side == _BIDS else ticks <= d.high[n])
 
 
-@inner_kernel
+@inline_kernel
 def mid2_ticks(w: World, book: int) -> int:
     """Best bid plus best ask, 0 where a side is empty or the book is not to be trusted."""
     d = w.depths[book]
@@ -146,32 +153,30 @@ def mid2_ticks(w: World, book: int) -> int:
 
 @inner_kernel
 def _keep_best(w: World, book: int, side: int, ticks: int) -> None:
+    """Remove the levels that are better than a best price."""
     d = w.depths[book]
-    if side == _BIDS:
-        while d.bid_ticks > ticks:
-            set_level(w, book, _BIDS, d.bid_ticks, 0)
-    else:
-        while d.ask_ticks < ticks:
-            set_level(w, book, _ASKS, d.ask_ticks, 0)
+    sign = 1 if side == _BIDS else -1
+    best = d.bid_ticks if side == _BIDS else d.ask_ticks
+    while (best - ticks) * sign > 0:
+        set_level(w, book, side, best, 0)
+        best = d.bid_ticks if side == _BIDS else d.ask_ticks
 
 
-@inner_kernel
+@inline_kernel
 def follow(w: World, book: int, kind: int, ticks: int, lots: int) -> bool:
     """Take a row into a delayed book, in which there are no orders of ours; whether the row was of a book."""
     d = w.depths[book]
     code = kind & _CODE_MASK
-    if code == _GAP:
+    if code in (_LEVEL_BID, _LEVEL_ASK, _BEST_BID, _BEST_ASK):
+        side = _BIDS if code in (_LEVEL_BID, _BEST_BID) else _ASKS
+        if d.trusted and is_inside(w, ticks):
+            if code in (_BEST_BID, _BEST_ASK):
+                _keep_best(w, book, side, ticks)
+            set_level(w, book, side, ticks, lots)
+    elif code == _GAP:
         d.trusted = False
     elif code == _CLEAR:
         begin_snapshot(w, book)
-    elif code in (_LEVEL_BID, _LEVEL_ASK):
-        if d.trusted and is_inside(w, ticks):
-            set_level(w, book, _BIDS if code == _LEVEL_BID else _ASKS, ticks, lots)
-    elif code in (_BEST_BID, _BEST_ASK):
-        side = _BIDS if code == _BEST_BID else _ASKS
-        if d.trusted and is_inside(w, ticks):
-            _keep_best(w, book, side, ticks)
-            set_level(w, book, side, ticks, lots)
     else:
         return False
     if kind & _LAST:

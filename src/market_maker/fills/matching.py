@@ -26,7 +26,7 @@ from market_maker.fills.rows import (
     QueueModel,
     World,
 )
-from market_maker.kernel import inner_kernel
+from market_maker.kernel import inline_kernel, inner_kernel
 from market_maker.recordings import store
 
 _BIDS: Final = BIDS
@@ -180,8 +180,16 @@ def _meet(w: World, g: int, now_ns: int, ticks: int, lots: int, how: int) -> Non
         remove(w, g)
 
 
-@inner_kernel
+@inline_kernel
 def _arrive(w: World, now_ns: int, side: int, ticks: int, lots: int, how: int) -> None:
+    """Let lots at a price meet our orders of one side, if it reaches the best of them."""
+    m = w.market[0]
+    if m.own_count[side] > 0 and (m.own_best[side] >= ticks if side == _BIDS else m.own_best[side] <= ticks):
+        _meet_all(w, now_ns, side, ticks, lots, how)
+
+
+@inner_kernel
+def _meet_all(w: World, now_ns: int, side: int, ticks: int, lots: int, how: int) -> None:
     """Let lots at a price meet our orders of one side, best price first, by arrival at each price."""
     m = w.market[0]
     step = -1 if side == _BIDS else 1
@@ -203,7 +211,7 @@ def _arrive(w: World, now_ns: int, side: int, ticks: int, lots: int, how: int) -
         sweep_reduce_only(w, now_ns)
 
 
-@inner_kernel
+@inline_kernel
 def _note_level(w: World, side: int, ticks: int, before: int, lots: int) -> None:
     """Move our orders at a level up after its size changed."""
     if w.market[0].own_count[side] == 0:
@@ -215,7 +223,7 @@ def _note_level(w: World, side: int, ticks: int, before: int, lots: int) -> None
         g = order.later
 
 
-@inner_kernel
+@inline_kernel
 def _apply_level(w: World, now_ns: int, side: int, ticks: int, lots: int) -> None:
     d = w.depths[0]
     if not d.trusted or not depth.is_inside(w, ticks):
@@ -233,18 +241,14 @@ def _apply_level(w: World, now_ns: int, side: int, ticks: int, lots: int) -> Non
 
 
 @inner_kernel
-def _apply_best(w: World, now_ns: int, side: int, ticks: int, lots: int) -> None:
-    """Remove the levels that are better than the best quote, then set it."""
+def _clear_better(w: World, now_ns: int, side: int, ticks: int) -> None:
+    """Remove the levels that are better than a best quote."""
     d = w.depths[0]
-    if not d.trusted:
-        return
-    if side == _BIDS:
-        while d.bid_ticks > ticks:
-            _apply_level(w, now_ns, _BIDS, d.bid_ticks, 0)
-    else:
-        while d.ask_ticks < ticks:
-            _apply_level(w, now_ns, _ASKS, d.ask_ticks, 0)
-    _apply_level(w, now_ns, side, ticks, lots)
+    sign = 1 if side == _BIDS else -1
+    best = d.bid_ticks if side == _BIDS else d.ask_ticks
+    while d.trusted and (best - ticks) * sign > 0:
+        _apply_level(w, now_ns, side, best, 0)
+        best = d.bid_ticks if side == _BIDS else d.ask_ticks
 
 
 @inner_kernel
@@ -284,7 +288,7 @@ def _end_snapshot(w: World, now_ns: int) -> None:
         ticks = depth.next_bid(w, 0, ticks)
 
 
-@inner_kernel
+@inline_kernel
 def _apply_trade(w: World, now_ns: int, code: int, ticks: int, lots: int) -> None:
     """Let a public trade meet the side that its taker hit; of an unknown taker, the side that it touched."""
     w.market[0].volume_tick_lots += ticks * lots
@@ -295,13 +299,14 @@ def _apply_trade(w: World, now_ns: int, code: int, ticks: int, lots: int) -> Non
         _arrive(w, now_ns, _ASKS, ticks, lots, _BY_TRADE)
 
 
-@inner_kernel
+@inline_kernel
 def _apply_book(w: World, now_ns: int, kind: int, ticks: int, lots: int) -> None:
     d, code = w.depths[0], kind & _CODE_MASK
-    if code in (_LEVEL_BID, _LEVEL_ASK):
-        _apply_level(w, now_ns, _BIDS if code == _LEVEL_BID else _ASKS, ticks, lots)
-    elif code in (_BEST_BID, _BEST_ASK):
-        _apply_best(w, now_ns, _BIDS if code == _BEST_BID else _ASKS, ticks, lots)
+    if code in (_LEVEL_BID, _LEVEL_ASK, _BEST_BID, _BEST_ASK):
+        side = _BIDS if code in (_LEVEL_BID, _BEST_BID) else _ASKS
+        if code in (_BEST_BID, _BEST_ASK):
+            _clear_better(w, now_ns, side, ticks)
+        _apply_level(w, now_ns, side, ticks, lots)
     elif code == _CLEAR:
         depth.begin_snapshot(w, 0)
     elif code == _GAP:
@@ -310,7 +315,7 @@ def _apply_book(w: World, now_ns: int, kind: int, ticks: int, lots: int) -> None
         _end_snapshot(w, now_ns)
 
 
-@inner_kernel
+@inline_kernel
 def apply_row(w: World, now_ns: int, kind: int, ticks: int, lots: int) -> None:
     """Take a row of the market in at the exchange, where our orders rest."""
     code = kind & _CODE_MASK

@@ -73,8 +73,8 @@ def on_trade(s: StrategyRow, order: OrderRow, lots: int, printed_lots: int) -> i
     order.traded += printed_lots / s.lots_per_unit
     if order.front >= 0.0:
         return 0
-    # Divided by a lot, not multiplied: the same float as where the queue is counted in contracts. To the nearest
-    # lot, since a whole lot that is a sum of floats may lack the last bit.
+    # Divided by a lot, not multiplied: the same float as where the queue is counted in contracts. To the
+    # nearest lot, since a whole lot that is a sum of floats may lack the last bit.
     passed = -order.front / (1.0 / s.lots_per_unit)
     reached = math.floor(passed)
     if passed - reached >= 0.5:

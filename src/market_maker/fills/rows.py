@@ -111,7 +111,7 @@ class MarketRow:
     base_ticks: int = 0  # price of the first column of `levels`
     mark_parts: int = 0  # last mark, hundredths of a tick; 0: none yet
     volume_tick_lots: int = 0  # public trades
-    day: int = -1  # days since the epoch, UTC
+    day_end_ns: int = 0  # the next 00:00 UTC; 0: no row yet
     orders_each: int = 0  # places for orders of a strategy, M
     requests_each: int = 0  # length of a strategy's ring of requests
     replies_each: int = 0
