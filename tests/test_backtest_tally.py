@@ -474,3 +474,13 @@ def test_the_books_are_those_of_the_fill_engine():
     volume = int((hour.ticks[trades] * hour.lots[trades].astype(np.int64)).sum())
     assert outcome.market_volume_usd == unit * volume
     assert outcome.summary.events == len(hour.kind)
+
+
+def test_a_mid_of_the_same_instant_in_the_next_piece_still_counts(monkeypatch):
+    monkeypatch.setattr(tally_module, "_ENOUGH_ROWS", 1)
+    tally = Tally(BTC, entries(), OWN)
+    log = log_rows([fill(2 * S, 1, 600_000, 1, position_lots=1)])
+    tally.take(Piece(log, mid_rows([(S, 1_200_000), (7 * S, 1_200_010)]), sample_rows([])))
+    tally.take(Piece(log_rows([]), mid_rows([(7 * S, 1_200_020)]), sample_rows([])))
+    [outcome] = tally.finish(60 * S, PlayedRun())
+    assert outcome.fills["mid2_5s"].tolist() == [1_200_020]
