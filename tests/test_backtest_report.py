@@ -208,6 +208,16 @@ def test_time_adds_up_to_all_of_it():
     assert trace(figure, "paused: other reasons")["x"] == pytest.approx([0.06])
 
 
+def test_what_hardly_ever_paused_is_not_named():
+    run = outcome()
+    uptime = replace(
+        run.summary.uptime, quote_uptime=0.9, one_sided={}, pauses={"JUMP": 0.096, "NO_BOOK": 0.004}
+    )
+    figure = comparison.uptime_figure([replace(run, summary=replace(run.summary, uptime=uptime))])
+    assert [one["name"] for one in figure["data"]] == ["both sides", "paused: JUMP", "paused: other reasons"]
+    assert sum(one["x"][0] for one in figure["data"]) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "volume_share", "words"),
     [
@@ -280,6 +290,14 @@ def test_the_page_shows_every_run_once_and_every_comparison(runs):
     assert len(views) == 4 * 6
     assert sum(has.keys() == {"data-market", "data-latency"} for has in sections) == 2
     assert sum(has.keys() == {"data-market", "data-model"} for has in sections) == 3
+
+
+def test_nothing_is_held_against_itself(runs):
+    alone = [run for run in runs if (run.label.fill_model, run.label.latency_s) == ("base", 0.25)]
+    text = page(Saved({}, alone))
+    assert "The same under each fill model" not in text
+    assert "The same at each latency" not in text
+    assert "Where the PnL comes from" in text
 
 
 def test_the_page_opens_with_base_fills_at_a_quarter_of_a_second(runs):

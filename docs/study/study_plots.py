@@ -195,6 +195,8 @@ _REASON_COLORS: Final = {
     "TOXIC_DRIFT": ORANGE,
     "JUMP": PURPLE,
     "EXTREME_REGIME": "#7a1f0c",
+    "RISK_DRAWDOWN": GREEN,
+    "RISK_DAY_LOSS": "#b9d8a8",
     "QUOTE_FAR": "#e9d8a6",
     "REQUEST_PENDING": "#9a86c2",
     "STALE_BOOK": "#3d434c",

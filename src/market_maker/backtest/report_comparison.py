@@ -1,7 +1,7 @@
 """Figures that hold runs of one market against each other: by contestant, fill model and latency."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from market_maker.backtest.outcome import Interval, Outcome
@@ -26,6 +26,7 @@ _DASHES: Final = ("solid", "dash", "dashdot", "dot", "longdash")
 _SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up", "cross")
 _REASON_COLORS: Final = (RED, ORANGE, PURPLE, "#5d4a8a", GREY, "#3d434c")
 _LARGEST_REASONS: Final = 6
+_NAMED_SHARE: Final = 0.005
 
 
 def _name(outcome: Outcome) -> str:
@@ -184,12 +185,13 @@ def uptime_figure(outcomes: Sequence[Outcome]) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def _largest(shares: Iterable[Any]) -> list[str]:
-    sums: dict[str, float] = {}
+def _largest(shares: Iterable[Mapping[str, float]]) -> list[str]:
+    most: dict[str, float] = {}
     for share in shares:
         for reason, value in share.items():
-            sums[reason] = sums.get(reason, 0.0) + value
-    return sorted(sums, key=lambda reason: -sums[reason])[:_LARGEST_REASONS]
+            most[reason] = max(most.get(reason, 0.0), value)
+    named = sorted((reason for reason in most if most[reason] >= _NAMED_SHARE), key=lambda name: -most[name])
+    return named[:_LARGEST_REASONS]
 
 
 def _share(names: list[str], values: list[float], title: str, color: str, pattern: str) -> dict[str, Any]:

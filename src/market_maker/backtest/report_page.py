@@ -151,19 +151,24 @@ def _sections(outcomes: Sequence[Outcome], points: int) -> Iterator[str]:
         profit = [name for name in _PROFIT if name not in absent]
         yield _table("What was earned", profit, group)
         yield _table("How it was quoted and filled", _QUOTING, group)
-    few = max(_FEWEST_POINTS, points // 2)
+    yield from _comparisons(outcomes, max(_FEWEST_POINTS, points // 2))
+    for outcome in outcomes:
+        yield from _run(outcome, points)
+
+
+def _comparisons(outcomes: Sequence[Outcome], points: int) -> Iterator[str]:
     for group in _groups(outcomes, _VIEW_KEYS):
-        yield _figure("PnL and inventory of all contestants", _VIEW_KEYS, group[0], pnl_figure(group, few))
+        yield _figure("PnL and inventory of all contestants", _VIEW_KEYS, group[0], pnl_figure(group, points))
         yield _figure(
             "Where the PnL comes from, and how sure it is", _VIEW_KEYS, group[0], parts_figure(group)
         )
         yield _figure("How the time was spent", _VIEW_KEYS, group[0], uptime_figure(group))
     for group in _groups(outcomes, keys := ("market", "latency")):
-        yield _figure("The same under each fill model", keys, group[0], models_figure(group))
+        if len({outcome.label.fill_model for outcome in group}) > 1:
+            yield _figure("The same under each fill model", keys, group[0], models_figure(group))
     for group in _groups(outcomes, keys := ("market", "model")):
-        yield _figure("The same at each latency", keys, group[0], latencies_figure(group))
-    for outcome in outcomes:
-        yield from _run(outcome, points)
+        if len({outcome.label.latency_s for outcome in group}) > 1:
+            yield _figure("The same at each latency", keys, group[0], latencies_figure(group))
 
 
 def _is_zero(outcome: Outcome, figure: str) -> bool:

@@ -58,6 +58,8 @@ _TREND_FROM, _STRONG_FROM = 0.25, 0.5
 _SIDES: Final = ((Side.BUY, "buys", "triangle-up", BLUE), (Side.SELL, "sells", "triangle-down", RED))
 _LEVEL_DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash")
 _MOST_SHARES: Final = 200
+_MARK_SIZE: Final = 9.0
+_MANY_MARKS: Final = 300
 
 
 def words(name: str) -> str:
@@ -137,6 +139,7 @@ def _known(prices: NDArray[np.float64]) -> dict[str, str]:
 
 def _fill_marks(fills: NDArray[Any], tick: float, step: float) -> list[dict[str, Any]]:
     marks = []
+    size = _MARK_SIZE if len(fills) < _MANY_MARKS else _MARK_SIZE / 2
     for side, name, symbol, color in _SIDES:
         mine = fills[fills["side"] == side]
         marks.append(
@@ -150,9 +153,9 @@ def _fill_marks(fills: NDArray[Any], tick: float, step: float) -> list[dict[str,
                 "name": name,
                 "marker": {
                     "symbol": symbol,
-                    "size": 9,
+                    "size": size,
                     "color": color,
-                    "line": {"color": "white", "width": 0.8},
+                    "line": {"color": "white", "width": size / 12},
                 },
             }
         )
