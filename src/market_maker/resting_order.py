@@ -21,16 +21,21 @@ _MIN_INTERVAL: Final = int(Reason.MIN_REPRICE_INTERVAL)
 
 
 @kernel
-def needs_reprice(p: Params, slot: Slot, d: DecisionRow) -> bool:
-    """Whether the resting price is further from the wanted one than the tolerance.
+def tolerance_ticks(p: Params, slot: Slot, d: DecisionRow) -> float:
+    """How far a resting price may be from the wanted one.
 
     The more inventory there is to be got rid of, the closer a reducing order follows.
     """
     tolerance = p.reprice.reprice_tolerance * d.offset_bps * d.fair_ticks / BPS
     if float(slot.side) * d.conditions.inventory_share < 0.0:
         tolerance *= 1.0 - math.fabs(d.conditions.inventory_share)
-    off = math.fabs(float(d.wanted_ticks - slot.price_ticks))
-    return off > max(tolerance, p.reprice.reprice_tolerance_ticks)
+    return max(tolerance, p.reprice.reprice_tolerance_ticks)
+
+
+@kernel
+def needs_reprice(p: Params, slot: Slot, d: DecisionRow) -> bool:
+    """Whether the resting price is further from the wanted one than the tolerance."""
+    return math.fabs(float(d.wanted_ticks - slot.price_ticks)) > tolerance_ticks(p, slot, d)
 
 
 @kernel

@@ -1,10 +1,10 @@
 """When a contestant need not be asked: nothing that it would decide by has changed since it was.
 
 Most frames change a size at the best prices, which moves the fair value by a fraction of a tick and no quote.
-With everything else as it was, each outcome of a slot (the price wanted, the size wanted, whether what rests
-is off by more than the tolerance) rises or falls with the fair value and never turns back. So between two
-fair values at which all slots were kept, for the same reasons and with the same quotes wanted, they would be
-kept again. That range is remembered, with what it holds for:
+With everything else as it was, the price wanted, the size wanted and the tolerances rise or fall with the
+fair value and never turn back, and a price wanted moves by no more than the fair value does, and one tick. So
+between two fair values at which all slots were kept for the same reasons they would be kept again, and as far
+around each as their tolerance leaves room. That range is remembered, with what it holds for:
 
 * the market as decisions read it (`note_group`), the account and its orders (a reply or a new mark ends it);
 * the time until an instant that decisions look at (the guards' grid, a wait, an age);
@@ -16,7 +16,7 @@ Nothing is remembered where a slot acts or waits for its interval, nor while a j
 import math
 from typing import Final
 
-from market_maker import pricing_engine, toxicity_guard, volatility_regime
+from market_maker import pricing_engine, resting_order, toxicity_guard, volatility_regime
 from market_maker.backtest.rows import Bench, MemoRow, Quoter
 from market_maker.domain import NS_PER_S, Action, Reason
 from market_maker.fills.rows import NEVER_NS
@@ -32,8 +32,15 @@ _LINEAR: Final = int(Quoter.LINEAR)
 _DYNAMIC: Final = int(OffsetMode.DYNAMIC)
 _KEEP: Final = int(Action.KEEP)
 _MIN_INTERVAL: Final = int(Reason.MIN_REPRICE_INTERVAL)
+_WITHIN_TOLERANCE: Final = int(Reason.WITHIN_TOLERANCE)
+_POSITION_LIMIT: Final = int(Reason.POSITION_LIMIT)
 _PENDING: Final = int(Reason.REQUEST_PENDING)
 _LOWER_FAIR: Final = 0.9
+_SPARE: Final = 0.999
+_NEAR: Final = 0.0002
+_STEEPEST: Final = 1.25
+_FAR_BPS: Final = 2000.0
+_FAR_TICKS: Final = 1e9
 _FAR_LOTS: Final = 2**62
 
 
@@ -100,17 +107,64 @@ def may_skip(b: Bench, k: int, now_ns: int) -> bool:
 
 
 @inner_kernel
+def _room_ticks(b: Bench, k: int, i: int) -> float:
+    """How far the wanted price may move before what rests is off too far or it leaves the price band."""
+    a, slot, d = b.accounts[k], b.slots[i], b.decisions[k]
+    low, high = a.band_low_ticks, a.band_high_ticks
+    room = 1e9
+    if slot.side > 0 and high > 0:
+        room = min(room, math.fabs(float(high - d.wanted_ticks)))
+    elif slot.side < 0 and low > 0:
+        room = min(room, math.fabs(float(d.wanted_ticks - low)))
+    if d.reason == _WITHIN_TOLERANCE:
+        off = math.fabs(float(d.wanted_ticks - slot.price_ticks))
+        room = min(room, _SPARE * resting_order.tolerance_ticks(b.params[k], slot, d) - off)
+    return min(room, float(d.wanted_ticks))
+
+
+@inner_kernel
+def _size_has_room(b: Bench, k: int, i: int) -> bool:
+    """Whether the size that a fair value near this one makes would be wanted for the same reason."""
+    p, slot, d = b.params[k], b.slots[i], b.decisions[k]
+    plain = pricing_engine.level_lots(p.quote, p.market, slot.level, d.fair_ticks)
+    spare = 2.0 + (1.0 - _SPARE) * float(plain)
+    if float(plain) < float(p.market.min_lots) + spare or d.only_reduces:
+        return False
+    spare *= max(1.0 + p.quote.reduce_size_growth, p.trend.trend_size_growth, 1.0)
+    off = math.fabs(float(d.wanted_lots - slot.remaining_lots)) + spare
+    size = float(d.wanted_lots) - spare
+    return bool(d.reason != _WITHIN_TOLERANCE or off <= p.reprice.reprice_size_tolerance * size)
+
+
+@inner_kernel
+def _reach_ticks(b: Bench, k: int, i: int) -> float:
+    """How far from this fair value a slot would be kept for the same reason; −1: only exactly there."""
+    d = b.decisions[k]
+    if d.reason == _PENDING:
+        return _FAR_TICKS
+    if d.reason == _WITHIN_TOLERANCE and _room_ticks(b, k, i) < 0.0:
+        return -1.0
+    by_price = d.reason == _WITHIN_TOLERANCE or d.reason == _POSITION_LIMIT or d.reason == d.gate
+    distance_bps = math.fabs(d.offset_bps) + math.fabs(d.skew_bps)
+    if not by_price or distance_bps > _FAR_BPS or not _size_has_room(b, k, i):
+        return 0.0
+    # The steepest that the price follows the fair value, and a tick for its rounding.
+    return min((_room_ticks(b, k, i) - 1.0) / _STEEPEST, _NEAR * d.fair_ticks)
+
+
+@inner_kernel
 def note_slot(b: Bench, k: int, i: int) -> None:
     """Write a slot's outcome down, and whether it is the one before."""
     h, d, m = b.held[i], b.decisions[k], b.memos[k]
-    same = h.reason == d.reason and h.wanted_ticks == d.wanted_ticks and h.wanted_lots == d.wanted_lots
+    same = h.reason == d.reason
+    reach = _reach_ticks(b, k, i)
+    same = same and reach >= 0.0
+    m.reach_ticks = min(m.reach_ticks, max(reach, 0.0))
     if d.reason != _PENDING and b.quoters[k].kind != _LINEAR:
         same = same and h.gate == d.gate and h.extra_bps == d.conditions.extra_bps
         h.gate = d.gate
         h.extra_bps = d.conditions.extra_bps
     h.reason = d.reason
-    h.wanted_ticks = d.wanted_ticks
-    h.wanted_lots = d.wanted_lots
     m.same = m.same and same
     m.lasts = m.lasts and d.action == _KEEP and d.reason != _MIN_INTERVAL
 
@@ -172,13 +226,16 @@ def remember(b: Bench, k: int, now_ns: int) -> None:
         return
     s, fair = b.states[m.group], fair_ticks(b, k)
     spread_bps = s.spread_ema.spread_bps if b.params[k].offset.offset_mode == _DYNAMIC else -1.0
-    if m.same and m.version == b.groups[m.group].version and m.spread_bps == spread_bps:
-        m.low_ticks = min(m.low_ticks, fair)
-        m.high_ticks = max(m.high_ticks, fair)
+    low, high = fair - m.reach_ticks, fair + m.reach_ticks
+    holds = m.same and m.version == b.groups[m.group].version and m.spread_bps == spread_bps
+    # The tolerance at one end of the range is to cover the other.
+    if holds and min(low, m.low_ticks) > _SPARE * max(high, m.high_ticks):
+        m.low_ticks = min(low, m.low_ticks)
+        m.high_ticks = max(high, m.high_ticks)
     else:
         m.version = b.groups[m.group].version
-        m.low_ticks = fair
-        m.high_ticks = fair
+        m.low_ticks = low
+        m.high_ticks = high
         m.spread_bps = spread_bps
         m.depth_lots = _free_depth_lots(b, k)
     m.gate_ns = _gate_ns(b, k, now_ns)
@@ -194,6 +251,7 @@ def lend_holds(b: Bench, m: MemoRow) -> None:
     toxicity.sell_pulled_until_ns = m.sell_pulled_until_ns
     m.lasts = True
     m.same = True
+    m.reach_ticks = _FAR_TICKS
 
 
 @inner_kernel

@@ -86,9 +86,7 @@ class SlotOrderRow:
     """What a slot knows of its order, and of the one that is to take its place; id 0: none."""
 
     reason: int = 100  # of the last decision; STARTING
-    wanted_ticks: int = 0
-    wanted_lots: int = 0
-    gate: int = 0
+    gate: int = 0  # why it could take no new risk
     extra_bps: float = 0.0
     order_id: int = 0
     order: int = 0
@@ -149,7 +147,8 @@ class MemoRow:
     buy_pulled_until_ns: int = 0
     sell_pulled_until_ns: int = 0
     lasts: bool = False  # as it is being asked: whether its outcomes may be remembered,
-    same: bool = False  # and are those before
+    same: bool = False  # and are those before,
+    reach_ticks: float = 0.0  # and how far around this fair value they would be the same
     version: int = -1  # of the group; −1: nothing is remembered
     gate_ns: int = 0
     low_ticks: float = 0.0  # fair values between which nothing changes
