@@ -299,9 +299,11 @@ class PaperGateway:
         try:
             while True:
                 now_ns = self._clock.now_ns()
-                for market in self._markets.values():
+                for market in tuple(self._markets.values()):
                     if market.next_ns <= now_ns:
                         market.advance(now_ns)
+                        # A step of the loop for each market: nobody waits for all of them.
+                        await asyncio.sleep(0)
                 self._tell(now_ns)
                 await self._next(now_ns)
         except Exception as error:
