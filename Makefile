@@ -48,7 +48,7 @@ check: $(VENV)/.installed ## Formatting, lint, types, and which module may impor
 
 bench: $(VENV)/.installed ## Run every benchmark; results as JSON in benchmarks/results
 	@mkdir -p benchmarks/results
-	@for file in benchmarks/*.py; do \
+	@for file in $(filter-out benchmarks/engines.py,$(wildcard benchmarks/*.py)); do \
 	  name=$$(basename "$$file" .py); echo "$$name"; \
 	  $(BIN)/python "$$file" > "benchmarks/results/$$name.json"; cat "benchmarks/results/$$name.json"; \
 	done
@@ -81,8 +81,8 @@ lock: $(VENV)/.uv ## Renew requirements.lock from pyproject.toml
 	done
 
 clean: ## Remove the environment, caches and results; journals stay
-	rm -rf $(VENV) .venv-parity .venv-nautilus build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-	  .import_linter_cache benchmarks/results
+	rm -rf $(VENV) .venv-parity .venv-nautilus build dist .coverage .coverage.* .mypy_cache .ruff_cache \
+	  .pytest_cache .hypothesis .import_linter_cache benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A virtual environment needs Python 3.11 or newer, and on Debian and Ubuntu a package of its own.
