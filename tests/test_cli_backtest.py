@@ -115,22 +115,57 @@ def test_equal_inputs_give_equal_bytes_here_and_in_another_process(mm, recording
 
 @pytest.mark.slow
 def test_two_thousand_events_are_played_alike_compiled_and_not(mm, recording):
-    words = (
-        "--data",
-        "recording",
-        *QUICK,
-        "--baseline",
-        "symmetric",
-        "--json",
-        "--to",
-        "2026-01-01T00:00:25",
-    )
+    near = ("offset_mode=fixed", "price_offset_per_level_percent=0.003", "min_edge_bps=0")
+    settings = [word for setting in near for word in ("--set", setting)]
+    words = ("--data", "recording", *QUICK, "--baseline", "symmetric", "--json", *settings)
+    words += ("--to", "2026-01-01T00:00:25")
     compiled = mm("backtest", *words)[1]
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     command = [sys.executable, "-m", "market_maker", "backtest", *words]
     plain = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=True, env=environment)
-    assert json.loads(compiled)["data"]["BTC-USD"]["events"] > 1_500
+    told = json.loads(compiled)
+    assert told["data"]["BTC-USD"]["events"] > 1_500
+    assert all(run["fills"]["count"] for run in told["runs"])
     assert compiled == plain.stdout.decode()
+
+
+@pytest.mark.slow
+def test_nothing_looks_ahead_and_the_check_is_told(mm, recording):
+    code, out, _ = mm("backtest", "--data", "recording", *QUICK, "--check-look-ahead", "--json")
+    checks = json.loads(out)["look_ahead"]["BTC-USD"]
+    assert code == ExitCode.OK
+    assert [check["sound"] for check in checks] == [True] * 3
+    assert all(check["seconds_before"] > 20 and check["seconds_changed_after"] for check in checks)
+    code, out, _ = mm("backtest", "--data", "recording", *QUICK, "--check-look-ahead")
+    assert (code, out.count("the future changed from 2026-01-01T00:0")) == (ExitCode.OK, 3)
+
+
+@pytest.mark.slow
+def test_funding_from_a_table_is_paid(mm, recording):
+    import polars as pl
+
+    stamps = [START_NS + 60 * S, START_NS + 90 * S]
+    at = pl.Series(stamps).cast(pl.Datetime("ns", "UTC"))
+    columns = {"venue": ["here"] * 2, "market": ["BTC"] * 2, "ts": at, "rate": [0.001, 0.002]}
+    pl.DataFrame(columns).write_parquet("funding.parquet")
+    words = ("--data", "recording", *QUICK, "--set", "min_offset_bps=0.1", "--json")
+    plain = json.loads(mm("backtest", *words)[1])
+    code, out, _ = mm("backtest", *words, "--funding", "funding.parquet", "--funding-venue", "here")
+    told = json.loads(out)
+    assert (code, told["data"]["BTC-USD"]["funding_payments"]) == (ExitCode.OK, 2)
+    assert plain["data"]["BTC-USD"]["funding_payments"] == 0
+    assert [Decimal(run["pnl_usd"]["funding"]) for run in plain["runs"]] == [0]
+    for run in told["runs"]:
+        assert Decimal(run["pnl_usd"]["total"]) == sum(Decimal(run["pnl_usd"][part]) for part in PARTS)
+        assert Decimal(run["pnl_usd"]["funding"]) != 0
+
+
+@pytest.mark.parametrize("words", [("--baseline", "glft"), ("--save", "kept")])
+def test_stress_plays_profiles_and_keeps_nothing(mm, words):
+    code, _, err = mm("backtest", "--data", "bars.parquet", "--stress", *words)
+    assert (code, words[0] in err) == (ExitCode.USAGE, True), err
+    code, _, err = mm("backtest", "--data", "bars.parquet", "--stress")
+    assert (code, "bars.parquet" in err) == (ExitCode.DATA, True), err
 
 
 @pytest.mark.slow
