@@ -96,7 +96,15 @@ def test_data_and_calibration_are_told(tables):
     assert row[0] == "Hyperliquid ETH-USD"
     assert row[1] == "2025-09-04 19:54 to 20:21"
     row = cells(tables.calibration_table(runs))[2]
-    assert row[5:] == ["0.970", "1,234", "4", "glft: no"]
+    assert row[2:] == [
+        "2.50 ± 0.100",
+        "1.20 ± 0.0500",
+        "0.300 ± 0.0200",
+        "0.970",
+        "1,234",
+        "4.00",
+        "glft: no",
+    ]
 
 
 def test_blocks_are_replaced_and_the_rest_is_left_alone(study):

@@ -13,6 +13,7 @@ from market_maker.backtest.report_columns import (
     interval_text,
     latency_text,
     name_text,
+    plain,
     reasons,
     signed,
     verdict,
@@ -162,12 +163,12 @@ def calibration_table(recordings: Mapping[str, Saved]) -> str:
                 [
                     f"{title} {market}",
                     f"{volatility['sigma_bps']:.2f}",
-                    f"{volatility['sigma_ticks']:.3g} ± {volatility['sigma_error']:.1g}",
-                    f"{arrivals['a_per_s']:.3g} ± {arrivals['a_error']:.1g}",
-                    f"{arrivals['k_per_tick']:.3g} ± {arrivals['k_error']:.1g}",
-                    f"{arrivals['r2']:.3f}",
+                    _fitted(volatility["sigma_ticks"], volatility["sigma_error"]),
+                    _fitted(arrivals["a_per_s"], arrivals["a_error"]),
+                    _fitted(arrivals["k_per_tick"], arrivals["k_error"]),
+                    f"{arrivals['r2']:.3f}" if arrivals["a_per_s"] else ABSENT,
                     f"{arrivals['orders']:,}",
-                    f"{found['symmetric_half_ticks']:.3g}",
+                    plain(found["symmetric_half_ticks"]),
                     why or ABSENT,
                 ]
             )
@@ -176,6 +177,11 @@ def calibration_table(recordings: Mapping[str, Saved]) -> str:
         *("symmetric half-width, ticks", "refused or left out"),
     ]
     return table(heads, rows)
+
+
+def _fitted(value: float, error: float) -> str:
+    """What was fitted with its standard error; nothing where the fit is refused."""
+    return f"{plain(value)} ± {plain(error)}" if value else ABSENT
 
 
 def readme_table(recordings: Mapping[str, Saved]) -> str:
