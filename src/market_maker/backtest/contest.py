@@ -11,17 +11,13 @@ from market_maker.backtest.fill_models import Fees, FillModel, fill_row
 from market_maker.backtest.host import Contestant
 from market_maker.backtest.outcome import Label
 from market_maker.backtest.rows import QuoterRow
-from market_maker.config import Config
+from market_maker.config import Config, ConfigError
 from market_maker.config_sections import SessionSettings
 from market_maker.instrument import Instrument
 from market_maker.risk_manager import RiskSettings
 from market_maker.strategy_rows import Params
 
 BASELINE_PROFILE = "baseline"
-
-
-class ContestError(ValueError):
-    """A comparison that would not be fair, or has nobody in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +45,12 @@ def entrants(configs: Sequence[Config], baselines: Sequence[str], market: str) -
 
     Raises
     ------
-    ContestError
+    ConfigError
         If nobody plays, or sizes or limits of the profiles differ.
     """
     if not configs:
         msg = "expected at least one profile, was none"
-        raise ContestError(msg)
+        raise ConfigError([msg])
     found = [
         Entrant(name, name, config.strategy_params(market), config.of(RiskSettings, market))
         for config in configs
@@ -71,10 +67,10 @@ def _check_equal(first: Entrant, other: Entrant) -> None:
     wanted, was = _sizes(first), _sizes(other)
     if wanted != was:
         msg = f"{other.name}: expected the sizes of {first.name}, {wanted}, was {was}: it would not be fair"
-        raise ContestError(msg)
+        raise ConfigError([msg])
     if first.risk != other.risk:
         msg = f"{other.name}: expected the limits of {first.name}, {first.risk}, was {other.risk}"
-        raise ContestError(msg)
+        raise ConfigError([msg])
 
 
 def _sizes(entrant: Entrant) -> str:
