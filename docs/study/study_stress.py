@@ -28,7 +28,9 @@ def stress_table(entries: Sequence[Entry]) -> str:
     all fill models.
     """
     groups: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in entries:
+    # Of an account that is shared, the whole is what its limits are about.
+    wholes = [one for one in entries if one["session"] != "shared" or len(one["markets"]) > 1]
+    for entry in wholes:
         names = " ".join(name.removesuffix("-USD") for name in entry["markets"])
         key = (f"{entry['date']} {names}", _SESSIONS[entry["session"]], entry["name"])
         groups.setdefault(key, []).append(entry)
