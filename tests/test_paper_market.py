@@ -247,11 +247,6 @@ class Told(InProcessGateway):
             yield event
 
 
-def without_funding(log):
-    """The log but for funding: a recording has the estimates of its rate too."""
-    return log[log["kind"] != EventKind.FUNDING]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["choppy", "crash"])
 def test_a_session_on_paper_fills_as_a_backtest_of_its_recording_to_the_last_bit(
@@ -299,4 +294,4 @@ def test_a_session_on_paper_fills_as_a_backtest_of_its_recording_to_the_last_bit
     assert info.counts["level_bid"] > 1_000
     assert len(fills) > 10
     assert {1, -1} <= set(fills["side"].tolist())
-    assert without_funding(np.concatenate(pieces)).tobytes() == without_funding(live).tobytes()
+    assert np.concatenate(pieces).tobytes() == live.tobytes()

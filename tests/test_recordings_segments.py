@@ -19,7 +19,7 @@ from market_maker.recordings.segments import (
     read_header,
     read_records,
 )
-from market_maker.recordings.store import FUNDING, GAP, INDEX, MARK, TRADE_SELL, open_store
+from market_maker.recordings.store import FUNDING, GAP, INDEX, MARK, NS_PER_HOUR, TRADE_SELL, open_store
 
 pytest.importorskip("polars")
 S = 1_000_000_000
@@ -104,15 +104,26 @@ def test_an_empty_or_foreign_file_is_refused(tmp_path):
 def test_segments_become_events_in_the_venues_order(tmp_path, segment):
     info, hours = converted(tmp_path / "BTC-USD", tmp_path / "store")
     assert (info.tick, info.step, info.venue) == ("1", "0.00001", "emulator")
-    assert info.findings == {"one_sided_quotes": 1, "trades_twice": 1}
+    assert info.findings == {"funding_estimates": 1, "one_sided_quotes": 1, "trades_twice": 1}
     found = list(frames(hours))
-    assert [row for _, _, rows in found[1:5] for row in rows] == [
+    assert [row for _, _, rows in found[1:4] for row in rows] == [
         (MARK, 10125, 0),
         (INDEX, 10150, 0),
-        (FUNDING, -13_000, 0),
         (TRADE_SELL, 101, 3),
     ]
     assert list(store_books(hours))[-1] == (T0 + 7, {101: 7, 100: 5}, {102: 4, 103: 1})
+
+
+def test_funding_is_the_first_rate_after_an_hour_and_others_are_estimates(tmp_path):
+    hour = T0 // NS_PER_HOUR * NS_PER_HOUR + NS_PER_HOUR
+    rates = [(T0 + 1, "0.5"), (hour - 1, "0.4"), (hour, "-0.000013"), (hour + 60 * S, "0.3")]
+    rates += [(hour + 2 * NS_PER_HOUR + S, "0.000002")]
+    told = [ValueRecord("funding", rate, at_ns, at_ns + 10) for at_ns, rate in rates]
+    write(tmp_path / "BTC-USD" / "a.mmrec", [RECORDS[0], *told])
+    info, hours = converted(tmp_path / "BTC-USD", tmp_path / "store")
+    assert info.findings == {"funding_estimates": 3}
+    paid = [(at_ns, row[1]) for at_ns, _, rows in frames(hours) for row in rows if row[0] == FUNDING]
+    assert paid == [(hour, -13_000), (hour + 2 * NS_PER_HOUR + S, 2_000)]
 
 
 def test_a_lost_stream_and_another_run_break_the_book(tmp_path):

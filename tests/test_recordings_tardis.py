@@ -90,14 +90,36 @@ def test_messages_cut_by_the_end_of_a_block_are_one(tmp_path, monkeypatch, block
     assert list(frames(pieces)) == list(frames(whole))
 
 
-def test_trades_mark_index_and_funding(tmp_path):
+def told_of(hours, *codes):
+    return [row[:2] for _, _, rows in frames(hours) for row in rows if row[0] in codes]
+
+
+def test_trades_mark_and_index(tmp_path):
     trades = [(1, "7,buy,100.5,0.1"), (2, "8,sell,100.0,0.2")]
     ticker = [(3, ",0.0001,,,100.5,100.25,100.333"), (4, ",0.0001,,,,100.25,100.4"), (5, ",,,,,,")]
     _, hours = converted(write(tmp_path / "csv", book=BOOK, trades=trades, ticker=ticker), tmp_path / "store")
-    others = [row for _, _, rows in frames(hours) for row in rows if row[0] in (TRADE_BUY, TRADE_SELL)]
-    assert others == [(TRADE_BUY, 1005, 1), (TRADE_SELL, 1000, 2)]
-    told = [row[:2] for _, _, rows in frames(hours) for row in rows if row[0] in (MARK, INDEX, FUNDING)]
-    assert told == [(MARK, 100_333), (INDEX, 100_250), (FUNDING, 100_000), (MARK, 100_400)]
+    assert told_of(hours, TRADE_BUY, TRADE_SELL) == [(TRADE_BUY, 1005), (TRADE_SELL, 1000)]
+    told = told_of(hours, MARK, INDEX, FUNDING)
+    assert told == [(MARK, 100_333), (INDEX, 100_250), (MARK, 100_400)]
+
+
+@pytest.mark.parametrize("block", [40, 1 << 24])
+def test_funding_is_what_was_told_last_for_an_instant_that_has_passed(tmp_path, monkeypatch, block):
+    """A ticker's rate is an estimate until the ticker names the next instant."""
+    first, second, third = T0 + 10, T0 + 30, T0 + 50
+    ticker = [
+        (1, ",,,,,,"),
+        (2, f"{first},0.0001,,,,,"),
+        (9, f"{first},0.0002,,,,,"),
+        (11, f"{second},0.0009,,,,,"),
+        (20, f"{second},,,,,,"),
+        (25, ",-0.0003,,,,,"),
+        (31, f"{third},0.0004,,,,,"),
+    ]
+    monkeypatch.setattr(csv_blocks, "_BLOCK_BYTES", block)
+    _, hours = converted(write(tmp_path / "csv", book=BOOK, ticker=ticker), tmp_path / "store")
+    paid = [(at_ns, row[1]) for at_ns, _, rows in frames(hours) for row in rows if row[0] == FUNDING]
+    assert paid == [((T0 + 11) * 1000, 200_000), ((T0 + 31) * 1000, -300_000)]
 
 
 def test_days_follow_each_other_and_plain_files_are_read(tmp_path):

@@ -22,7 +22,7 @@ from market_maker.domain import NS_PER_S, BestQuote, BookUpdate, NewOrder, Side,
 from market_maker.exchanges.records import record_of
 from market_maker.fills.engine import ActionRow, FillEngine
 from market_maker.fills.rows import MarketRow, RequestKind, StrategyRow, rows_of
-from market_maker.gateway import Fees, FundingRate, MarketEvent
+from market_maker.gateway import Fees, MarketEvent
 from market_maker.instrument import Instrument
 from market_maker.kernel import write_row
 from market_maker.recordings.findings import Findings
@@ -124,13 +124,11 @@ class PaperMarket:
         self._engine = FillEngine(terms.rules, [fills], orders_each=2 * self.most_orders + _SPARE_ORDERS)
         self._request_ns = min(fills.request_ns, fills.cancel_request_ns)
         self._waiting = Waiting()
-        self._translator = Translator(instrument.tick, Findings())
+        self._translator = Translator(instrument.tick, Findings(), round(funding_every_s * NS_PER_S))
         self._folding = HourFolding(instrument.name, Findings())
         self._actions: list[ActionRow] = []
         self._numbered = 0
         self._reached_ns = 0
-        self._funding_ns = round(funding_every_s * NS_PER_S)
-        self._funded = 0
 
     def hear(self, event: MarketEvent, now_ns: int) -> None:
         """Take in what the market told."""
@@ -138,19 +136,10 @@ class PaperMarket:
         if isinstance(event, BookUpdate | BestQuote | Trade):
             self.has_book = self.has_book or (isinstance(event, BookUpdate) and event.is_snapshot)
             self._delay.note(event.venue_ns, event.recv_ns)
-            self._funded = self._funded or event.venue_ns // self._funding_ns
-        if isinstance(event, FundingRate) and not self._is_paid(event):
-            return
         if isinstance(record, LostRecord):
             self._lose(record)
         else:
             self._waiting.push(record)
-
-    def _is_paid(self, event: FundingRate) -> bool:
-        """Whether a rate is that of an instant of funding: the first one after it; others are estimates."""
-        period = event.venue_ns // self._funding_ns
-        last, self._funded = self._funded, max(self._funded, period)
-        return last < period
 
     def _lose(self, record: LostRecord) -> None:
         """What came before a loss is told before it."""

@@ -39,6 +39,7 @@ from market_maker.recordings.store import (
     FUNDING_PARTS,
     INDEX,
     MARK,
+    NS_PER_HOUR,
     PRICE_PARTS,
     TRADE_BUY,
     TRADE_SELL,
@@ -168,7 +169,14 @@ class Waiting:
 
 
 class Translator:
-    """Makes messages of records, each trade once.
+    """Makes messages of records, each trade once, and of funding only what is paid.
+
+    Rates are published between the instants of funding too, as estimates; paid is the first one after each.
+
+    Parameters
+    ----------
+    funding_every_ns : int
+        Time between two instants of funding, counted from the epoch.
 
     Attributes
     ----------
@@ -176,16 +184,20 @@ class Translator:
         The messages so far.
     """
 
-    def __init__(self, tick: Decimal, findings: Findings) -> None:
+    def __init__(self, tick: Decimal, findings: Findings, funding_every_ns: int = NS_PER_HOUR) -> None:
         self.found = MessageList()
         self._tick = tick
         self._findings = findings
+        self._funding_ns = funding_every_ns
+        self._funded = 0
         self._trades: dict[int, None] = {}
         self._last_book_ns = 0
         self._lost_ns = 0
 
     def add(self, record: Record, at_ns: int) -> None:
         """Add the message of a record, if it tells anything new."""
+        if not isinstance(record, LostRecord):
+            self._funded = self._funded or record.venue_ns // self._funding_ns
         match record:
             case BookRecord():
                 self._book(record, at_ns)
@@ -200,9 +212,7 @@ class Translator:
             case TradeRecord():
                 self._trade(record, at_ns)
             case ValueRecord():
-                code = _VALUE_CODES[record.name]
-                row = (code, self._value(code, record.value), 0)
-                self.found.add(PASSED, (at_ns, record.recv_ns, 0), (row,))
+                self._value(record, at_ns)
             case LostRecord():
                 self._findings.count("streams_lost")
                 self._lost_ns = self._lost_ns or self._last_book_ns
@@ -228,6 +238,16 @@ class Translator:
         code = TRADE_BUY if record.side > 0 else TRADE_SELL
         self.found.add(PASSED, (at_ns, record.recv_ns, 0), ((code, record.ticks, record.lots),))
 
-    def _value(self, code: int, text: str) -> int:
-        value = Decimal(text)
-        return round(value * FUNDING_PARTS if code == FUNDING else value / self._tick * PRICE_PARTS)
+    def _is_paid(self, rate: ValueRecord) -> bool:
+        period = rate.venue_ns // self._funding_ns
+        last, self._funded = self._funded, max(self._funded, period)
+        return last < period
+
+    def _value(self, record: ValueRecord, at_ns: int) -> None:
+        code = _VALUE_CODES[record.name]
+        if code == FUNDING and not self._is_paid(record):
+            self._findings.count("funding_estimates")
+            return
+        value = Decimal(record.value)
+        ticks = round(value * FUNDING_PARTS if code == FUNDING else value / self._tick * PRICE_PARTS)
+        self.found.add(PASSED, (at_ns, record.recv_ns, 0), ((code, ticks, 0),))

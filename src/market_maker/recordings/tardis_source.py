@@ -166,7 +166,7 @@ def _schema(columns: tuple[str, ...]) -> dict[str, "pl.DataType"]:
 
 
 def _wanted(columns: tuple[str, ...]) -> list[str]:
-    unread = {"exchange", "symbol", "id", "funding_timestamp", "predicted_funding_rate", "open_interest"}
+    unread = {"exchange", "symbol", "id", "predicted_funding_rate", "open_interest"}
     return [name for name in columns if name not in unread]
 
 
@@ -294,27 +294,45 @@ def _quotes(market: TardisMarket, findings: Findings) -> Iterator[Messages]:
 def _tickers(market: TardisMarket, findings: Findings) -> Iterator[Messages]:
     order = Stamps(findings)
     per_price = PRICE_PARTS / float(market.grid.tick)
-    parts = ((MARK, "mark_price", per_price), (INDEX, "index_price", per_price))
-    last = {MARK: 0, INDEX: 0, FUNDING: 0}
+    paid = _Paid()
+    last = {MARK: 0, INDEX: 0}
     for lines in _lines(market, TICKER):
         stamps = lines.stamps(order)
-        numbers, codes, ticks = [], [], []
-        for code, name, scale in (*parts, (FUNDING, "funding_rate", float(FUNDING_PARTS))):
-            values = np.rint(lines.frame[name].to_numpy() * scale)
+        told = [(FUNDING, *paid.rates(lines.frame))]
+        for code, name in ((MARK, "mark_price"), (INDEX, "index_price")):
+            values = np.rint(lines.frame[name].to_numpy() * per_price)
             shown = np.flatnonzero(np.isfinite(values))
             whole = values[shown].astype(np.int64)
             changed = np.flatnonzero(np.diff(whole, prepend=last[code]))
-            numbers.append(shown[changed])
-            ticks.append(whole[changed])
-            codes.append(np.full(changed.size, code, np.uint8))
+            told.append((code, shown[changed], whole[changed]))
             last[code] = int(whole[-1]) if whole.size else last[code]
-        row = np.concatenate(numbers)
+        row = np.concatenate([rows for _, rows, _ in told])
         if row.size:
             by_row = np.argsort(row, kind="stable")
             at_ns, recv_ns, seq = (column[row[by_row]] for column in stamps)
             rows = (
-                np.concatenate(codes)[by_row],
-                np.concatenate(ticks)[by_row],
+                np.concatenate([np.full(rows.size, code, np.uint8) for code, rows, _ in told])[by_row],
+                np.concatenate([ticks for _, _, ticks in told])[by_row],
                 np.zeros(row.size, np.int64),
             )
             yield single_rows((at_ns, recv_ns, seq), PASSED, rows)
+
+
+class _Paid:
+    """Rates as they are paid: a ticker tells an estimate all the time, for the instant that it names.
+
+    Once it names the next instant, the rate that it told last was paid.
+    """
+
+    def __init__(self) -> None:
+        self._due_us = 0
+        self._rate = float("nan")
+
+    def rates(self, frame: "pl.DataFrame") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of a piece in which a payment shows, and what was paid, in 10⁻⁹."""
+        due_us = frame["funding_timestamp"].forward_fill().fill_null(self._due_us).to_numpy()
+        rate = frame["funding_rate"].fill_nan(None).forward_fill().fill_null(self._rate).to_numpy()
+        before_us, before = np.append(self._due_us, due_us[:-1]), np.append(self._rate, rate[:-1])
+        self._due_us, self._rate = int(due_us[-1]), float(rate[-1])
+        rows = np.flatnonzero((due_us > before_us) & (before_us > 0) & np.isfinite(before))
+        return rows, np.rint(before[rows] * FUNDING_PARTS).astype(np.int64)
