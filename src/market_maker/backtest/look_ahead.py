@@ -143,4 +143,5 @@ def _compared(true: _Seconds, changed: _Seconds, at_ns: int) -> Checked:
         for stream, second in other
         if second < edge
     )
-    return Checked(at_ns, sum(key[1] < edge for key in keys), before, sum(key[1] >= edge for key in other))
+    noted, after = {key[1] for key in keys if key[1] < edge}, {key[1] for key in other if key[1] >= edge}
+    return Checked(at_ns, len(noted), before, len(after))
