@@ -160,7 +160,7 @@ def test_funding_from_a_table_is_paid(mm, recording):
         assert Decimal(run["pnl_usd"]["funding"]) != 0
 
 
-@pytest.mark.parametrize("words", [("--baseline", "glft"), ("--save", "kept")])
+@pytest.mark.parametrize("words", [("--baseline", "glft"), ("--save", "kept"), ("--one-account",)])
 def test_stress_plays_profiles_and_keeps_nothing(mm, words):
     code, _, err = mm("backtest", "--data", "bars.parquet", "--stress", *words)
     assert (code, words[0] in err) == (ExitCode.USAGE, True), err
@@ -184,6 +184,17 @@ def test_markets_are_played_one_after_the_other_or_chosen(mm, recording):
     [store] = [path for path in Path("cache/extended-market-maker/markets").iterdir() if path.is_dir()]
     alone = mm("backtest", "--data", str(store), "--market", "ETH", *QUICK, "--json")[1]
     assert json.loads(alone)["runs"] == json.loads(out)["runs"][1:]
+
+
+@pytest.mark.slow
+def test_markets_share_an_account_where_that_is_asked_for(mm, recording):
+    write_market(recording, "ETH", seed=5)
+    words = ("backtest", "--data", "recording", *QUICK, "--json", "--set", "max_gross_notional_usd=1000")
+    apart, together = (json.loads(mm(*words, *more)[1])["runs"] for more in ((), ("--one-account",)))
+    assert [run["market"] for run in together] == ["BTC-USD", "ETH-USD"]
+    most = [sum(Decimal(run["inventory_usd"]["max_abs"]) for run in runs) for runs in (apart, together)]
+    assert most[1] < most[0]
+    assert {run["open_orders_at_end"] for run in together} != {0}
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What every gateway owes to the market maker: one suite over the exchange inside, the emulator on a socket,
-both with orders on paper, and, with MM_TEST_TESTNET_API_KEY and MM_TEST_TESTNET_STARK_PRIVATE_KEY in the environment, the real testnet.
+both with orders on paper, and, with MM_TEST_TESTNET_API_KEY and MM_TEST_TESTNET_STARK_PRIVATE_KEY in the
+environment, the real testnet.
 
 Only the port is used here, so that nothing is asked of the testnet that the emulator makes easy.
 """

@@ -12,7 +12,7 @@ from market_maker.backtest import memory
 from market_maker.backtest.rows import SPENT_REASONS, Bench, Quoter, StandingRow
 from market_maker.domain import BPS, Reason, Regime
 from market_maker.fills import depth
-from market_maker.kernel import inner_kernel
+from market_maker.kernel import inline_kernel, inner_kernel
 from market_maker.strategy_rows import State
 
 _REASONS: Final = SPENT_REASONS
@@ -29,7 +29,7 @@ _ONE: Final = 1
 _NEITHER: Final = 2
 
 
-@inner_kernel
+@inline_kernel
 def _level_lots(b: Bench, k: int, st: StandingRow, mid2_ticks: int) -> int:
     """Size of the nearest level at a mid; a percent is let go, because an order was sized at another."""
     if st.mid2_ticks != mid2_ticks:
@@ -40,7 +40,7 @@ def _level_lots(b: Bench, k: int, st: StandingRow, mid2_ticks: int) -> int:
     return st.level_lots
 
 
-@inner_kernel
+@inline_kernel
 def _is_quoted(b: Bench, k: int, s: State, side: int) -> bool:
     """Whether a side has a good quote (`summary.is_good_quote`)."""
     mid2_ticks = s.book.bid_ticks + s.book.ask_ticks
@@ -59,14 +59,14 @@ def _is_quoted(b: Bench, k: int, s: State, side: int) -> bool:
     return False
 
 
-@inner_kernel
+@inline_kernel
 def _slot_reason(b: Bench, k: int, i: int) -> int:
     """Reason of a slot's last decision; where its limit is 0 for a halt, what halted the account."""
     reason, halt = b.held[i].reason, b.risks[k].halt
     return halt if reason == _POSITION_LIMIT and halt != _NONE else reason
 
 
-@inner_kernel
+@inline_kernel
 def _side_reason(b: Bench, k: int, side: int) -> int:
     """Reason of the side's nearest level, or that what rests there does not count."""
     each = len(b.slots) // len(b.params)
@@ -80,7 +80,7 @@ def _side_reason(b: Bench, k: int, side: int) -> int:
     return reason
 
 
-@inner_kernel
+@inline_kernel
 def _cell(b: Bench, k: int) -> int:
     s = b.states[b.memos[k].group]
     bid, ask = _is_quoted(b, k, s, 1), _is_quoted(b, k, s, -1)
@@ -131,7 +131,7 @@ def begin_scoring(b: Bench, now_ns: int) -> None:
         r.breaches = 0
 
 
-@inner_kernel
+@inline_kernel
 def note_mid(b: Bench, now_ns: int) -> None:
     """Log the exchange's mid after a frame, if it is a new one."""
     c, mid2_ticks = b.clock[0], depth.mid2_ticks(b.world, 0)

@@ -13,7 +13,7 @@ from market_maker.backtest.rows import Bench, Quoter, SlotOrderRow
 from market_maker.domain import NS_PER_S, Action, Reason
 from market_maker.fills import orders
 from market_maker.fills.rows import EventKind, FillReason, ReplyRow
-from market_maker.kernel import inner_kernel
+from market_maker.kernel import inline_kernel, inner_kernel
 
 _NS_PER_S: Final = NS_PER_S
 _LATENCY_WEIGHT: Final = 0.1
@@ -30,7 +30,7 @@ _FILL: Final = int(EventKind.FILL)
 _POST_ONLY: Final = int(FillReason.POST_ONLY)
 
 
-@inner_kernel
+@inline_kernel
 def _at_risk_lots(h: SlotOrderRow) -> int:
     """Of an order and the one that is to take its place, the larger may fill."""
     resting = h.remaining_lots if h.order_id != 0 else 0
@@ -205,7 +205,7 @@ def _carry_out(b: Bench, k: int, i: int, now_ns: int) -> bool:
     return True
 
 
-@inner_kernel
+@inline_kernel
 def _decide(b: Bench, k: int, i: int, now_ns: int) -> None:
     if b.quoters[k].kind == _LINEAR:
         linear.decide(b, k, i, now_ns)

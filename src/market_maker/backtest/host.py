@@ -111,13 +111,17 @@ def market_row(instrument: Instrument) -> MarketRow:
     )
 
 
+def account_limit_pusd(risk: RiskSettings) -> int:
+    """Largest notional of all markets together, picodollars: by the limits on gross and on stress."""
+    gross, stress_ppm = limit_pusd(risk.max_gross_notional_usd), round(risk.stress_move * PPM)
+    stress = limit_pusd(risk.max_stress_loss_usd) * PPM // stress_ppm if stress_ppm else LARGEST
+    return min(gross, stress, LARGEST)
+
+
 def risk_row(instrument: Instrument, contestant: Contestant, settings: RunSettings) -> RiskRow:
     """Limits of a contestant in whole numbers: the stricter of its own and the exchange's."""
     risk, rules = contestant.risk, market_rules(instrument, contestant.risk)
-    position = min(rules.max_position_pusd, limit_pusd(risk.max_gross_notional_usd))
-    stress_ppm = round(risk.stress_move * PPM)
-    if stress_ppm:
-        position = min(position, limit_pusd(risk.max_stress_loss_usd) * PPM // stress_ppm)
+    position = min(rules.max_position_pusd, account_limit_pusd(risk))
     band = min(Decimal(repr(risk.mark_price_band)), instrument.price_cap)
     floor = min(Decimal(repr(risk.mark_price_band)), instrument.price_floor)
     rate = round(risk.max_orders_per_s * NS_PER_S) or _ANY_RATE

@@ -10,7 +10,7 @@ from typing import Final
 from market_maker.backtest.rows import LARGEST, Bench, RiskRow
 from market_maker.domain import NS_PER_S, Reason
 from market_maker.fills import accounts
-from market_maker.kernel import inner_kernel
+from market_maker.kernel import inline_kernel, inner_kernel
 from market_maker.strategy_rows import DecisionRow, Slot
 
 _NS_PER_S: Final = NS_PER_S
@@ -32,13 +32,13 @@ _LARGEST: Final = LARGEST
 _NANO_USD: Final = 1000
 
 
-@inner_kernel
+@inline_kernel
 def _share(amount: int, ppm: int) -> int:
     """Whole part of amount × ppm / 10⁶ without a product that is too large."""
     return amount // _PPM * ppm + amount % _PPM * ppm // _PPM
 
 
-@inner_kernel
+@inline_kernel
 def is_news(b: Bench, k: int, mark_parts: int, now_ns: int) -> bool:
     """Whether equity or limits may differ from what they were at the last mark."""
     r, s = b.risks[k], b.world.strategies[k]
@@ -46,7 +46,7 @@ def is_news(b: Bench, k: int, mark_parts: int, now_ns: int) -> bool:
     return not same or now_ns // _NS_PER_DAY != r.day
 
 
-@inner_kernel
+@inline_kernel
 def on_mark(b: Bench, k: int, mark_parts: int, now_ns: int) -> None:
     """Take a mark in (hundredths of a tick): price band, value of a lot, equity and its halts, limits."""
     a, r = b.accounts[k], b.risks[k]
@@ -63,7 +63,7 @@ def on_mark(b: Bench, k: int, mark_parts: int, now_ns: int) -> None:
     refresh(b, k)
 
 
-@inner_kernel
+@inline_kernel
 def _on_equity(b: Bench, k: int, now_ns: int) -> None:
     r, s = b.risks[k], b.world.strategies[k]
     cash = s.flow_tick_lots - s.fees + s.rebates + s.funding
@@ -81,7 +81,7 @@ def _on_equity(b: Bench, k: int, now_ns: int) -> None:
     _judge(b, k, now_ns)
 
 
-@inner_kernel
+@inline_kernel
 def _judge(b: Bench, k: int, now_ns: int) -> None:
     """Halt where equity says so; below the maintenance margin the exchange would take the position over."""
     r, s = b.risks[k], b.world.strategies[k]
@@ -97,7 +97,7 @@ def _judge(b: Bench, k: int, now_ns: int) -> None:
             r.halt = _RISK_DAY_LOSS
 
 
-@inner_kernel
+@inline_kernel
 def _carried_pusd(r: RiskRow) -> int:
     """Largest position that equity carries by margin; in nanodollars between, so that it fits."""
     if r.leverage_ppm >= _LARGEST:
@@ -106,7 +106,7 @@ def _carried_pusd(r: RiskRow) -> int:
     return nano * _NANO_USD if nano < _LARGEST // _NANO_USD else _LARGEST
 
 
-@inner_kernel
+@inline_kernel
 def refresh(b: Bench, k: int) -> None:
     """Write the limits in force where decisions read them; a halted account may only reduce."""
     a, r = b.accounts[k], b.risks[k]
@@ -141,7 +141,7 @@ def worst_lots(b: Bench, k: int, side: int, size_lots: int, reduces: int) -> int
     return min(0, position + reducing) + plain if position < 0 else position + plain
 
 
-@inner_kernel
+@inline_kernel
 def _refill(r: RiskRow, now_ns: int) -> None:
     full = max(r.rate_n_per_s, _NS_PER_S)
     passed = max(0, now_ns - r.tokens_ns)
@@ -172,7 +172,7 @@ def refusal(b: Bench, k: int, slot: Slot, d: DecisionRow, now_ns: int) -> int:
     return reason
 
 
-@inner_kernel
+@inline_kernel
 def _margin_reason(r: RiskRow, position_lots: int, lots: int) -> int:
     """Limit that equity sets: how near its liquidation a position is, and what margin carries."""
     value = abs(position_lots) * r.lot_pusd
@@ -181,7 +181,7 @@ def _margin_reason(r: RiskRow, position_lots: int, lots: int) -> int:
     return _RISK_MARGIN if lots > _carried_pusd(r) // r.lot_pusd else _NONE
 
 
-@inner_kernel
+@inline_kernel
 def _market_reason(r: RiskRow, side: int, d: DecisionRow, lots: int) -> int:
     """First limit of the market that an order breaks; `lots` is the worst case on its side with it."""
     value = d.price_ticks * r.tick_lot_pusd

@@ -20,7 +20,7 @@ from market_maker import pricing_engine, resting_order, toxicity_guard, volatili
 from market_maker.backtest.rows import Bench, MemoRow, Quoter
 from market_maker.domain import NS_PER_S, Action, Reason
 from market_maker.fills.rows import NEVER_NS
-from market_maker.kernel import inner_kernel
+from market_maker.kernel import inline_kernel, inner_kernel
 from market_maker.pricing_engine import OffsetMode
 from market_maker.strategy_rows import Params, Slot
 from market_maker.toxicity_guard import GRID_NS
@@ -85,13 +85,13 @@ def fair_ticks(b: Bench, k: int) -> float:
     )
 
 
-@inner_kernel
+@inline_kernel
 def forget(b: Bench, k: int) -> None:
     """Have a contestant asked at the next frame, whatever it brings."""
     b.memos[k].version = -1
 
 
-@inner_kernel
+@inline_kernel
 def may_skip(b: Bench, k: int, now_ns: int) -> bool:
     """Whether every slot would be kept for the reason that it was."""
     m = b.memos[k]
@@ -106,7 +106,7 @@ def may_skip(b: Bench, k: int, now_ns: int) -> bool:
     return bool(m.low_ticks <= fair <= m.high_ticks)
 
 
-@inner_kernel
+@inline_kernel
 def _room_ticks(b: Bench, k: int, i: int) -> float:
     """How far the wanted price may move before what rests is off too far or it leaves the price band."""
     a, slot, d = b.accounts[k], b.slots[i], b.decisions[k]
@@ -122,7 +122,7 @@ def _room_ticks(b: Bench, k: int, i: int) -> float:
     return min(room, float(d.wanted_ticks))
 
 
-@inner_kernel
+@inline_kernel
 def _size_has_room(b: Bench, k: int, i: int) -> bool:
     """Whether the size that a fair value near this one makes would be wanted for the same reason."""
     p, slot, d = b.params[k], b.slots[i], b.decisions[k]
@@ -136,7 +136,7 @@ def _size_has_room(b: Bench, k: int, i: int) -> bool:
     return bool(d.reason != _WITHIN_TOLERANCE or off <= p.reprice.reprice_size_tolerance * size)
 
 
-@inner_kernel
+@inline_kernel
 def _reach_ticks(b: Bench, k: int, i: int) -> float:
     """How far from this fair value a slot would be kept for the same reason; −1: only exactly there."""
     d = b.decisions[k]
@@ -152,7 +152,7 @@ def _reach_ticks(b: Bench, k: int, i: int) -> float:
     return min((_room_ticks(b, k, i) - 1.0) / _STEEPEST, _NEAR * d.fair_ticks)
 
 
-@inner_kernel
+@inline_kernel
 def note_slot(b: Bench, k: int, i: int) -> None:
     """Write a slot's outcome down, and whether it is the one before."""
     h, d, m = b.held[i], b.decisions[k], b.memos[k]
@@ -169,14 +169,14 @@ def note_slot(b: Bench, k: int, i: int) -> None:
     m.lasts = m.lasts and d.action == _KEEP and d.reason != _MIN_INTERVAL
 
 
-@inner_kernel
+@inline_kernel
 def _later(at_ns: int, seconds: float, now_ns: int, so_far_ns: int) -> int:
     """The earlier of two instants, if the first is still to come; a ns early, for floats are rounded."""
     due_ns = at_ns + int(min(seconds, 1e9) * _NS_PER_S) - 1
     return min(so_far_ns, due_ns) if due_ns > now_ns - 2 else so_far_ns
 
 
-@inner_kernel
+@inline_kernel
 def _slot_gate_ns(p: Params, slot: Slot, regime: int, now_ns: int) -> int:
     gate_ns = _later(slot.post_only.backoff_until_ns, 0.0, now_ns, _NEVER_NS)
     if slot.resting:
@@ -187,7 +187,7 @@ def _slot_gate_ns(p: Params, slot: Slot, regime: int, now_ns: int) -> int:
     return gate_ns
 
 
-@inner_kernel
+@inline_kernel
 def _gate_ns(b: Bench, k: int, now_ns: int) -> int:
     """Next instant at which time alone may change an outcome."""
     m, p = b.memos[k], b.params[k]
@@ -203,7 +203,7 @@ def _gate_ns(b: Bench, k: int, now_ns: int) -> int:
     return gate_ns
 
 
-@inner_kernel
+@inline_kernel
 def _free_depth_lots(b: Bench, k: int) -> int:
     """Depth from which on no size of ours is cut by its share of it."""
     p = b.params[k]

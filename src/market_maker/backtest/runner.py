@@ -15,7 +15,7 @@ from market_maker.backtest.rows import Bench
 from market_maker.domain import Reason
 from market_maker.fills import depth, matching, orders
 from market_maker.fills.rows import ASKS, BIDS, NEVER_NS, NO_ASK, NO_BID
-from market_maker.kernel import inner_kernel, kernel
+from market_maker.kernel import inline_kernel, inner_kernel, kernel
 from market_maker.recordings import store
 from market_maker.recordings.store import Hour
 
@@ -37,7 +37,7 @@ _NS_PER_US: Final = 1000
 _int: Final[Any] = np.int64
 
 
-@inner_kernel
+@inline_kernel
 def _depth_lots(b: Bench, feed: int, side: int) -> int:
     """Size near the best price: so many levels, and no farther than a share of the price."""
     f, w, book = b.feeds[feed], b.world, 1 + feed
@@ -53,7 +53,7 @@ def _depth_lots(b: Bench, feed: int, side: int) -> int:
     return lots
 
 
-@inner_kernel
+@inline_kernel
 def _write_book(b: Bench, feed: int, venue_ns: int, now_ns: int) -> int:
     """Write the delayed book where signals read it; why there is none, else NONE."""
     w, row = b.world, b.books[feed]
@@ -73,7 +73,7 @@ def _write_book(b: Bench, feed: int, venue_ns: int, now_ns: int) -> int:
     return _NONE
 
 
-@inner_kernel
+@inline_kernel
 def _note_trade(b: Bench, feed: int, side: int, ticks: int, lots: int, now_ns: int) -> None:
     for n in range(len(b.groups)):
         if b.groups[n].feed == feed:
@@ -81,7 +81,7 @@ def _note_trade(b: Bench, feed: int, side: int, ticks: int, lots: int, now_ns: i
             pipeline.observe_trade(b.params[leader : leader + 1], b.states[one], side, ticks, lots, now_ns)
 
 
-@inner_kernel
+@inline_kernel
 def _observe(b: Bench, feed: int, now_ns: int) -> None:
     """Let the signals take a new book in, once for all contestants that share them."""
     for n in range(len(b.groups)):
@@ -93,7 +93,7 @@ def _observe(b: Bench, feed: int, now_ns: int) -> None:
             memory.note_group(b, n)
 
 
-@inner_kernel
+@inline_kernel
 def _tell(b: Bench, feed: int, reason: int, now_ns: int) -> None:
     """Let the contestants of a feed take its frame in and decide."""
     f = b.feeds[feed]
@@ -118,7 +118,7 @@ def _tell(b: Bench, feed: int, reason: int, now_ns: int) -> None:
             desk.decide_all(b, k, now_ns)
 
 
-@inner_kernel
+@inline_kernel
 def _frame_ns(b: Bench, rows: Hour, feed: int) -> int:
     """When the next frame of a feed is heard."""
     i = b.cursor[1 + feed]
@@ -130,7 +130,7 @@ def _frame_ns(b: Bench, rows: Hour, feed: int) -> int:
     return heard_ns
 
 
-@inner_kernel
+@inline_kernel
 def _hear_frame(b: Bench, rows: Hour, feed: int, now_ns: int) -> None:
     """Take a whole frame into a delayed book."""
     f, n = b.feeds[feed], len(rows.venue_ns)
@@ -188,7 +188,7 @@ def _ring(b: Bench, now_ns: int) -> None:
         accounting.sample(b, now_ns)
 
 
-@inner_kernel
+@inline_kernel
 def _has_room(b: Bench) -> bool:
     """Whether a step can write all that it may have to."""
     w, c = b.world, b.clock[0]
@@ -197,7 +197,7 @@ def _has_room(b: Bench) -> bool:
     return w.market[0].log_rows <= log_room and c.mids < len(b.mids) and has_samples
 
 
-@inner_kernel
+@inline_kernel
 def _step(b: Bench, rows: Hour, now_ns: int, row_ns: int) -> None:
     """Do the first thing that is due at an instant."""
     w, feeds = b.world, len(b.feeds)

@@ -9,8 +9,8 @@ at once, is no more than the stress loss that the risk manager is set to.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby, pairwise
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 from market_maker.backtest.fill_models import MODELS, TRADE_THROUGH, Fees, fill_row
 from market_maker.backtest.host import Contestant, MarketMakerRun, RunSettings
 from market_maker.backtest.outcome import Label
+from market_maker.backtest.portfolio import Seat, SharedAccount, side_by_side
 from market_maker.backtest.stress_account import AccountPath, HourBooks
-from market_maker.backtest.stress_bars import MINUTES_PER_HOUR, NS_PER_MINUTE, BarDay, crash_hour
+from market_maker.backtest.stress_bars import MINUTES_PER_HOUR, BarDay, crash_hour
 from market_maker.backtest.stress_book import StressBook
 from market_maker.backtest.stress_outcome import Session, StressOutcome
 from market_maker.config import Config
 from market_maker.config_sections import SessionSettings
 from market_maker.domain import NS_PER_S, Reason
-from market_maker.exposure import PUSD_PER_USD
 from market_maker.fills.rows import LogRow
 from market_maker.kernel import row_dtype
 from market_maker.orderbook_manager import BookSettings
-from market_maker.recordings.store import CODE_MASK, NS_PER_HOUR, TRADE_BUY, TRADE_SELL, Hour
+from market_maker.recordings.store import CODE_MASK, TRADE_BUY, TRADE_SELL, Hour
 from market_maker.risk_manager import RiskSettings
 
 _MODELS: Final = tuple(name for name in MODELS if name != TRADE_THROUGH)
@@ -86,9 +86,6 @@ class _Played:
         self._labels.append(Label(profile, profile, model, settings.latency_s))
         self._risks.append(risk)
         self._paths.append(AccountPath(instrument, fills, settings.start_equity_usd, leverage))
-        if self._session is Session.SHARED:
-            # These two are looked at for all markets together.
-            risk = replace(risk, max_day_loss_usd=0.0, max_drawdown_usd=0.0)
         return Contestant(config.strategy_params(self._day.market), risk, fills)
 
     def feed(self, rows: Hour) -> None:
@@ -102,19 +99,13 @@ class _Played:
         for path, log in self._by_contestant():
             path.take(log, self._last)
 
-    def gains_usd(self) -> NDArray[np.float64]:
-        """What each contestant has gained up to now, at the mark it knows."""
-        gains = np.zeros(len(self._paths))
-        tick_lot_usd = float(self._day.instrument.value(1, 1))
-        for k in range(len(gains)):
-            account, lot_pusd = self.run.bench.world.strategies[k], self.run.bench.risks[k].lot_pusd
-            cash = account.flow_tick_lots - account.fees + account.rebates + account.funding
-            gains[k] = cash * tick_lot_usd + account.position_lots * (lot_pusd / PUSD_PER_USD)
-        return gains
+    def seats(self) -> dict[Label, Seat]:
+        """Where each contestant plays."""
+        return {label: Seat(self.run, row) for row, label in enumerate(self._labels)}
 
-    def halt(self, k: int, reason: Reason) -> None:
-        """Let a contestant only reduce from its next mark on."""
-        self.run.bench.risks[k].halt = int(reason)
+    def risks(self) -> dict[Label, RiskSettings]:
+        """Limits of each contestant."""
+        return dict(zip(self._labels, self._risks, strict=True))
 
     def finish(self) -> list[StressOutcome]:
         """End the day."""
@@ -160,36 +151,6 @@ class _Played:
         )
 
 
-class _SharedAccount:
-    """Loss of a day and drawdown of the markets that share an account, for each contestant."""
-
-    def __init__(self, played: Sequence[_Played], risks: Sequence[RiskSettings]) -> None:
-        self._played = played
-        self._risks = risks
-        self._peak = np.zeros(len(risks))
-        self._halted = [Reason.NONE] * len(risks)
-
-    def look(self) -> None:
-        """Halt who has lost too much."""
-        gains = np.sum([played.gains_usd() for played in self._played], axis=0)
-        self._peak = np.maximum(self._peak, gains)
-        for k, risk in enumerate(self._risks):
-            if self._halted[k] is not Reason.NONE:
-                continue
-            self._halted[k] = _verdict(risk, float(self._peak[k] - gains[k]), float(-gains[k]))
-            if self._halted[k] is not Reason.NONE:
-                for played in self._played:
-                    played.halt(k, self._halted[k])
-
-
-def _verdict(risk: RiskSettings, fall_usd: float, loss_usd: float) -> Reason:
-    if 0 < risk.max_drawdown_usd <= fall_usd:
-        return Reason.RISK_DRAWDOWN
-    if 0 < risk.max_day_loss_usd <= loss_usd:
-        return Reason.RISK_DAY_LOSS
-    return Reason.NONE
-
-
 def traded_tick_lots(hour: Hour) -> int:
     """Volume of an hour's trades, price × size."""
     codes = hour.kind & CODE_MASK
@@ -210,18 +171,15 @@ class _Game:
     ) -> list[StressOutcome]:
         """Play some hours of markets beside each other, up to the end of the shortest."""
         played = [_Played(day, self.configs, self.settings, session) for day in days]
-        risks = [
-            config.of(RiskSettings) for config in self.configs.values() for _ in self.settings.fill_models
-        ]
-        account = _SharedAccount(played, risks)
+        account = _account(played) if session is Session.SHARED else None
         name = f"{days[0].date} {' '.join(day.market for day in days)}, {session.value}"
         total = -(-min(len(day.lots) for day in days) // MINUTES_PER_HOUR) - first
         books = [StressBook(day, self.settings.seed).hours(first, count) for day in days]
         for number, hours in enumerate(zip(*books, strict=False), 1):
-            if session is Session.SHARED:
+            if account is not None:
                 _feed_together(played, hours, account)
             for one, hour in zip(played, hours, strict=True):
-                if session is not Session.SHARED:
+                if account is None:
                     one.feed(hour)
                 one.end_hour(hour)
             if self.on_hour is not None:
@@ -229,23 +187,20 @@ class _Game:
         return [outcome for one in played for outcome in one.finish()]
 
 
-def _feed_together(played: Sequence[_Played], hours: Sequence[Hour], account: _SharedAccount) -> None:
-    for parts in zip(*(_slices(hour) for hour in hours), strict=True):
-        for one, rows in zip(played, parts, strict=True):
-            one.feed(rows)
+def _account(played: Sequence[_Played]) -> SharedAccount:
+    seats: dict[Label, list[Seat]] = {}
+    for one in played:
+        for label, seat in one.seats().items():
+            seats.setdefault(label, []).append(seat)
+    return SharedAccount(seats, played[0].risks())
+
+
+def _feed_together(played: Sequence[_Played], hours: Sequence[Hour], account: SharedAccount) -> None:
+    for slices in side_by_side([[hour] for hour in hours], int(hours[0].venue_ns[0]), _SLICE_NS):
+        for one, pieces in zip(played, slices, strict=True):
+            for rows in pieces:
+                one.feed(rows)
         account.look()
-
-
-def _slices(hour: Hour) -> list[Hour]:
-    """Parts of an hour, each as long as the time between two looks at a shared account."""
-    start_ns = int(hour.venue_ns[0]) // NS_PER_MINUTE * NS_PER_MINUTE
-    edges = start_ns + np.arange(0, NS_PER_HOUR, _SLICE_NS)
-    rows = [*np.searchsorted(hour.venue_ns, edges).tolist(), len(hour.venue_ns)]
-    parts = []
-    for first, after in pairwise(rows):
-        columns: list[Any] = [column[first:after] for column in hour]
-        parts.append(Hour(*columns))
-    return parts
 
 
 def run_stress(

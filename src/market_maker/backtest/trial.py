@@ -2,7 +2,8 @@
 
 The span is cut in two. On the first part the models are calibrated and the symmetric baseline finds its
 width; everybody already quotes in it, so that signals and queues are warm when scoring begins, but only the
-second part counts. The market is read hour by hour, so memory does not grow with its length.
+second part counts. The market is read hour by hour, so memory does not grow with its length. Markets are
+played each with an account of its own, or together in one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from market_maker.backtest.host import Contestant, MarketMakerRun, RunSettings
 from market_maker.backtest.look_ahead import Checked
 from market_maker.backtest.outcome import Label, Outcome
 from market_maker.backtest.pieces import between, sliced
+from market_maker.backtest.portfolio import Seat, SharedAccount, side_by_side
 from market_maker.backtest.tally import Entry, Tally
 from market_maker.backtest.yardsticks import Yardsticks, find_yardsticks
 from market_maker.domain import NS_PER_S
@@ -26,6 +28,7 @@ from market_maker.instrument import Instrument
 from market_maker.orderbook_manager import BookSettings
 from market_maker.recordings.events import RecordingError
 from market_maker.recordings.store import CODES, FUNDING, Hour, MarketInfo, Store
+from market_maker.risk_manager import RiskSettings
 
 EVER: Final = (0, 2**62)
 _CURVE_POINTS: Final = 5_000
@@ -91,6 +94,44 @@ class Prepared:
         return MarketMakerRun(self.instrument, self.contestants, self.rules)
 
 
+class _Match:
+    """A market's contest while it is played."""
+
+    def __init__(
+        self, store: Store, market: str, entered: Sequence[Entrant], settings: TrialSettings, told: Told
+    ) -> None:
+        info, span = store.info(market), find_span(store.info(market), settings)
+        self._settings = settings
+        self._watched = Watched(store, market, span, funding_of(info, settings), told)
+        self.contest = prepare(info, self._watched, entered, settings)
+        self.run = self.contest.new_run()
+        players = zip(self.contest.labels, self.contest.contestants, strict=True)
+        entries = [Entry(label, player.rules()) for label, player in players]
+        source = Source(info.venue, sides_sure=are_sides_sure(info))
+        self._tally = Tally(self.contest.instrument, entries, source, span.score_ns)
+
+    def hours(self) -> Iterator[Hour]:
+        """The market, in pieces."""
+        return self._watched.hours("plays", self._watched.span.end_ns + 1)
+
+    def feed(self, piece: Hour) -> None:
+        """Play a piece."""
+        self._tally.market(piece)
+        for played in self.run.feed(piece):
+            self._tally.take(played)
+
+    def finish(self) -> Trial:
+        """Add up what was played."""
+        contest, span = self.contest, self._watched.span
+        for played in self.run.finish():
+            self._tally.take(played)
+        outcomes = self._tally.finish(span.end_ns, self.run, self._settings.seed)
+        checked = _look_ahead(contest, self._watched, self._settings.look_ahead_instants)
+        return Trial(
+            self._watched.market, span, self.run.rows, contest.models, contest.yardsticks, outcomes, checked
+        )
+
+
 def run_trial(
     store: Store, market: str, entered: Sequence[Entrant], settings: TrialSettings, told: Told
 ) -> Trial:
@@ -101,23 +142,49 @@ def run_trial(
     RecordingError
         If a file is not what its description says, or the span holds nothing.
     """
-    info, span = store.info(market), find_span(store.info(market), settings)
-    watched = Watched(store, market, span, funding_of(info, settings), told)
-    contest = prepare(info, watched, entered, settings)
-    run = contest.new_run()
-    players = zip(contest.labels, contest.contestants, strict=True)
-    entries = [Entry(label, player.fills) for label, player in players]
-    source = Source(info.venue, sides_sure=are_sides_sure(info))
-    tally = Tally(contest.instrument, entries, source, span.score_ns)
-    for hour in watched.hours("plays", span.end_ns + 1):
-        tally.market(hour)
-        for piece in run.feed(hour):
-            tally.take(piece)
-    for piece in run.finish():
-        tally.take(piece)
-    outcomes = tally.finish(span.end_ns, run, settings.seed)
-    checked = _look_ahead(contest, watched, settings.look_ahead_instants)
-    return Trial(market, span, run.rows, contest.models, contest.yardsticks, outcomes, checked)
+    match = _Match(store, market, entered, settings, told)
+    for piece in match.hours():
+        match.feed(piece)
+    return match.finish()
+
+
+def run_together(
+    store: Store, entered: Mapping[str, Sequence[Entrant]], settings: TrialSettings, told: Told
+) -> list[Trial]:
+    """Play markets beside each other in one account, over the time that all of them have.
+
+    Raises
+    ------
+    RecordingError
+        If a file is not what its description says, or the markets have no time in common.
+    """
+    spans = [find_span(store.info(market), settings) for market in entered]
+    common = (max(span.start_ns for span in spans), min(span.end_ns for span in spans) + 1)
+    if common[1] - common[0] < NS_PER_S:
+        msg = f"{', '.join(entered)}: expected a second that all have events in, was none"
+        raise RecordingError(msg)
+    shared = replace(settings, span_ns=common)
+    matches = [_Match(store, market, players, shared, told) for market, players in entered.items()]
+    account = SharedAccount(*_seated(matches))
+    for slices in side_by_side([match.hours() for match in matches], common[0]):
+        for match, pieces in zip(matches, slices, strict=True):
+            for piece in pieces:
+                match.feed(piece)
+        account.look()
+    return [match.finish() for match in matches]
+
+
+def _seated(matches: "Sequence[_Match]") -> tuple[dict[Label, list[Seat]], dict[Label, RiskSettings]]:
+    """Where everybody plays; who plays by another fill model or latency is somebody else."""
+    seats: dict[Label, list[Seat]] = {}
+    risks: dict[Label, RiskSettings] = {}
+    for match in matches:
+        for row, (label, player) in enumerate(
+            zip(match.contest.labels, match.contest.contestants, strict=True)
+        ):
+            seats.setdefault(label, []).append(Seat(match.run, row))
+            risks.setdefault(label, player.risk)
+    return seats, risks
 
 
 def _look_ahead(contest: Prepared, watched: "Watched", count: int) -> list[Checked]:

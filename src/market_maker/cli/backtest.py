@@ -41,6 +41,7 @@ _SLOWEST_MS: Final = 60_000.0
         "mm backtest --data data --market BTC-USD --latency-ms 50 --fill-model base",
         "mm backtest --data data --profile crypto --profile legacy --baseline glft --save results/btc",
         "mm backtest --data data --set level_size_usd=500 --json > result.json",
+        "mm backtest --data data --one-account",
         "mm backtest --data data --check-look-ahead",
         "mm backtest --data data --funding funding.parquet --funding-venue hyperliquid",
         "mm backtest --data bars/crash-days-1m.parquet --stress",
@@ -57,7 +58,9 @@ def backtest(
     ] = None,
     profile: Annotated[
         list[str] | None,
-        typer.Option("--profile", "-p", metavar="NAME", help="Who plays; may be repeated. [crypto, legacy]"),
+        typer.Option(
+            "--profile", "-p", metavar="NAME", help="Who plays; may be repeated. (default: crypto, legacy)"
+        ),
     ] = None,
     baseline: Annotated[
         list[str] | None,
@@ -80,7 +83,7 @@ def backtest(
             "--fill-model",
             metavar="NAME",
             help="Only this: pessimistic, base, optimistic or trade_through; may be repeated. "
-            "[the first three; the last alone where the data do not say who took]",
+            "(default: the first three; the last alone where the data do not say who took)",
         ),
     ] = None,
     calibrate_share: Annotated[
@@ -94,6 +97,12 @@ def backtest(
     until: Annotated[
         datetime | None, typer.Option("--to", metavar="TIME", formats=_TIMES, help="Read up to here, UTC.")
     ] = None,
+    one_account: Annotated[
+        bool,
+        typer.Option(
+            "--one-account", help="All markets beside each other in one account, whose limits they share."
+        ),
+    ] = False,
     deposit: Annotated[
         float, typer.Option(min=10.0, max=1e12, help="Equity of each at the beginning, USD.")
     ] = 10_000.0,
@@ -136,7 +145,8 @@ def backtest(
     from market_maker.backtest.trial import EVER, TrialSettings
     from market_maker.orderbook_manager import BookSettings
 
-    wanted = _Wanted(data, tuple(market or ()), tuple(dict.fromkeys(baseline or ())), save, replace=replace)
+    baselines = tuple(dict.fromkeys(baseline or ()))
+    wanted = _Wanted(data, tuple(market or ()), baselines, save, replace=replace, one_account=one_account)
     names = dict.fromkeys(profile or _PROFILES)
     configs = [load_settings(config, settings, name, env_file) for name in names]
     terms = TrialSettings(
@@ -166,6 +176,7 @@ class _Wanted:
     baselines: tuple[str, ...]
     save: Path | None
     replace: bool
+    one_account: bool
 
 
 def _stress(
@@ -173,7 +184,12 @@ def _stress(
 ) -> ExitCode:
     from market_maker.cli.backtest_stress import play_stress
 
-    for option, given in (("--baseline", wanted.baselines), ("--save", wanted.save)):
+    refused = (
+        ("--baseline", wanted.baselines),
+        ("--save", wanted.save),
+        ("--one-account", wanted.one_account),
+    )
+    for option, given in refused:
         if given:
             msg = "expected none with --stress, which plays profiles and keeps nothing"
             raise typer.BadParameter(msg, param_hint=option)
@@ -214,11 +230,13 @@ def _trials(
     settings: "TrialSettings",
 ) -> "list[Trial]":
     from market_maker.backtest.contest import entrants
-    from market_maker.backtest.trial import run_trial
+    from market_maker.backtest.trial import run_together, run_trial
 
     # Before anything runs: a market that cannot be played ends it now and not in an hour.
     entered = {market: entrants(configs, wanted.baselines, market) for market in markets}
     with _progress(store, markets) as told:
+        if wanted.one_account:
+            return run_together(store, entered, settings, told)
         return [run_trial(store, market, entered[market], settings, told) for market in markets]
 
 

@@ -25,9 +25,9 @@ def announcement(config: Config) -> str:
     network, paper = config.of(SessionSettings).network.value, config.of(PaperSettings)
     return (
         f"PAPER: live data of {network}, no key is asked for and no order leaves this machine. Orders fill by"
-        f" the model {paper.paper_fill_model.value} at a latency of {paper.paper_latency_ms:g} ms each way. The"
-        f" account begins flat with {paper.paper_balance_usd:,.2f} USD and is in memory alone: a restart begins"
-        " anew."
+        f" the model {paper.paper_fill_model.value} at a latency of {paper.paper_latency_ms:g} ms each way."
+        f" The account begins flat with {paper.paper_balance_usd:,.2f} USD and is in memory alone:"
+        " a restart begins anew."
     )
 
 
