@@ -3,8 +3,8 @@
 Binance's BTC recording, one time after the other until it has about five million changes of levels.
 hftbacktest plays the grid market maker of its tutorial, NautilusTrader a two-level requoter (once through
 the recording, and reckoned up: its objects would fill the memory), ours the profile `crypto` with everything
-on, one setting and 64. All have 10 ms each way and have compiled before the clock starts. Each runs in a
-process of its own; the other engines' environments are made by
+on, one setting, and 64 that differ in width and skew. All have 10 ms each way and have compiled before the
+clock starts. Each runs in a process of its own; the other engines' environments are made by
 `make .venv-parity/.installed .venv-nautilus/.installed`. Without them, or the recording, it says what is
 missing and measures the rest.
 """
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
 from time import process_time
 from typing import Any, Final
@@ -62,6 +64,15 @@ def pieces(rows: Hour, count: int) -> Iterator[Hour]:
         yield rows._replace(venue_ns=rows.venue_ns + i * span_ns)
 
 
+def varied(contestant: Contestant) -> Iterator[Contestant]:
+    """Yield contestants that differ in width and skew, eight of each, as a sweep would have them."""
+    for width, skew in product(np.linspace(0.5, 2.25, 8), np.linspace(0.1, 0.8, 8)):
+        params = contestant.params
+        offset = replace(params.offset, offset_sigma_multiple=float(width))
+        leaning = replace(params.skew, inventory_skew_factor=float(skew))
+        yield replace(contestant, params=replace(params, offset=offset, skew=leaning))
+
+
 def play(opened: Store, settings: int, repeats: int, *, best_quotes: bool) -> dict[str, Any]:
     """Run ours in this process: processor time of the run, of all before it, and the most memory."""
     market = opened.markets[0]
@@ -71,10 +82,11 @@ def play(opened: Store, settings: int, repeats: int, *, best_quotes: bool) -> di
         rows = without_best_quotes(rows)
     fills = fill_row(MODELS["base"], LATENCY_NS / 1e9, Fees(), instrument)
     contestant = Contestant(config.strategy_params(market), config.of(RiskSettings, market), fills)
+    contestants = [contestant] if settings == 1 else list(islice(varied(contestant), settings))
     # A little of it first: what is not compiled yet is compiled, or comes from the cache.
     few = int(np.flatnonzero(rows.kind & store.LAST)[100]) + 1
     MarketMakerRun(instrument, [contestant]).run([Hour(*[column[:few] for column in rows])])
-    run = MarketMakerRun(instrument, [contestant] * settings)
+    run = MarketMakerRun(instrument, contestants)
     begun = process_time()
     lines = sum(len(piece.log) for part in pieces(rows, repeats) for piece in run.feed(part))
     lines += sum(len(piece.log) for piece in run.finish())
