@@ -55,7 +55,7 @@ def test_the_market_maker_does_not_look_ahead():
     assert [checked.at_ns for checked in found] == at
     for checked in found:
         assert checked.is_sound
-        assert checked.before > 10
+        assert checked.before >= 3
         assert checked.after > 0
 
 

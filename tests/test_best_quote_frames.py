@@ -91,7 +91,7 @@ def test_index_price_without_its_own_instant_has_the_frames():
         (b"84061.1025", b"-84061.1025", "positive index price"),
         (b'"84061.10250000000"', b'"NaN"', "finite index price"),
         (b"BTC", b"ETH", "expected market BTC-USD"),
-        (b"}", b"", "an index price frame"),
+        (b"}", b"", "a price frame"),
     ],
 )
 def test_corrupt_index_says_what_was_expected(old, new, message):
