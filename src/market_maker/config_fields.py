@@ -45,10 +45,20 @@ class Setting:
 
     section: str
     name: str
+    owner: type  # the section's dataclass, whose comments say what its fields mean
     type: Any
     default: Any
     rule: Rule
-    meaning: str
+
+    @property
+    def meaning(self) -> str:
+        """What it is, from the comment beside it; of a switch without one, what its type or section is."""
+        # Read when asked for: parsing all sections takes longer than the rest of the settings.
+        comment = _comments(self.owner).get(self.name, "")
+        if comment:
+            return comment.removeprefix(f"{self.unit}, ")
+        documented = self.type if self.is_enum else self.owner
+        return (inspect.getdoc(documented) or "").partition("\n")[0]
 
     @property
     def unit(self) -> str:
@@ -160,29 +170,20 @@ def _adapter(of: Any) -> TypeAdapter[Any]:  # noqa: ANN401  (the type is the fie
 def settings_of(section: str, cls: type, rules: Mapping[str, Rule]) -> list[Setting]:
     """List the settings of a section's dataclass, in its order."""
     hints = get_type_hints(cls)
-    comments = _comments(cls)
-    settings = [
+    return [
         Setting(
             section=section,
             name=field.name,
             type=hints[field.name],
             default=getattr(cls(), field.name),
             rule=rules.get(field.name, Range()),
-            meaning=comments.get(field.name, ""),
+            owner=cls,
         )
         for field in dataclasses.fields(cls)
     ]
-    return [dataclasses.replace(s, meaning=_meaning(s, cls)) for s in settings]
 
 
-def _meaning(setting: Setting, cls: type) -> str:
-    if setting.meaning:
-        return setting.meaning.removeprefix(f"{setting.unit}, ")
-    # A switch needs no comment in the code, but a line in the reference.
-    documented = setting.type if setting.is_enum else cls
-    return (inspect.getdoc(documented) or "").partition("\n")[0]
-
-
+@functools.cache
 def _comments(cls: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(cls))
     tokens = tokenize.generate_tokens(StringIO(source).readline)
