@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fill_markets import hour_of, market_rows, market_rules, requests, strategy
+from fill_markets import MID, NEVER, hour_of, market_rows, market_rules, requests, strategy
 from fills_reference import Reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +21,11 @@ from market_maker.fills.engine import ActionRow, FillEngine, FillError, price_ra
 from market_maker.fills.rows import EventKind, FillReason, MarketRow, QueueModel, StrategyRow, rows_of
 from market_maker.kernel import plain
 from market_maker.recordings import store
+from market_maker.recordings.conversion import convert, open_sources
+from market_maker.recordings.store import Hour, open_store
 
 TESTS = Path(__file__).parent
+RECORDING = TESTS.parents[1] / "shared" / "data" / "hyperliquid-2025-09-04"
 DAY_NS = 86_400 * 10**9
 FAR_NS = 10**7
 COLUMNS = (
@@ -105,6 +109,62 @@ def assert_equal(case):
 @settings(max_examples=60, deadline=None)
 def test_the_engine_equals_the_reference(seed):
     assert_equal(Case(seed))
+
+
+class RecordedCase(Case):
+    """Frames of a recorded market, and requests near its mid of that time."""
+
+    def __init__(self, hour, seed, contestants=4, count=400):
+        rng = np.random.default_rng(seed)
+        columns = (hour.venue_ns, hour.kind, hour.ticks, hour.lots)
+        self.rows = list(zip(*(column.tolist() for column in columns), strict=True))
+        self.rules = MarketRow(min_lots=1, band_up_ppm=50_000, band_down_ppm=50_000)
+        ways = zip(QueueModel, rng.integers(1, 400, (len(QueueModel), 2)) * 1_000_000, strict=True)
+        self.contestants = [
+            replace(
+                strategy(rng),
+                queue_model=int(model),
+                request_ns=int(there),
+                reply_ns=int(back),
+                cancel_request_ns=int(back),
+                cancel_reply_ns=int(there),
+                recorded_latency=False,
+            )
+            for model, (there, back) in ways
+        ]
+        self.latencies = np.zeros((0, 3), np.int64)
+        start_ns, end_ns = self.rows[0][0], self.rows[-1][0]
+        self.actions = requests(rng, len(self.contestants), count, end_ns, start_ns)
+        is_bid = (hour.kind & store.CODE_MASK) == store.BEST_BID
+        best, stamps = hour.ticks[is_bid], hour.venue_ns[is_bid]
+        sizes = hour.lots[hour.lots > 0]
+        for row in self.actions:
+            now = max(int(np.searchsorted(stamps, row.now_ns)) - 1, 0)
+            row.price_ticks = int(best[now]) + (row.price_ticks - MID)
+            row.lots = int(rng.choice(sizes)) // 4 + 1
+            row.expire_ns = int(row.now_ns) + 3 * 10**9 if row.expire_ns < NEVER else NEVER
+
+    def run(self, cuts=()):
+        engine = FillEngine(self.rules, self.contestants, orders_each=512)
+        hour = hour_of(self.rows)
+        engine.reach_prices(int(hour.ticks[hour.ticks > 0].min()), int(hour.ticks.max()))
+        cursor = np.zeros(2, np.int64)
+        log = list(engine.replay(hour, self.actions, cursor, self.rows[-1][0] + FAR_NS))
+        return engine, np.concatenate(log)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RECORDING.exists(), reason="needs the recorded markets")
+def test_the_engine_equals_the_reference_on_a_recorded_market(tmp_path):
+    convert(open_sources(RECORDING, ["ETH-USD"]), tmp_path / "store")
+    [first, *_] = open_store(tmp_path / "store").hours("ETH-USD")
+    case = RecordedCase(Hour(*(column[:12_000] for column in first)), 1)
+    assert_equal(case)
+    _, log = case.run()
+    fills = log[log["kind"] == EventKind.FILL]
+    assert set(fills["strategy"].tolist()) == set(range(len(case.contestants)))
+    assert (fills["remaining_lots"] > 0).any()
+    assert (log["kind"] == EventKind.REJECTED).any()
 
 
 @pytest.mark.slow
