@@ -22,7 +22,7 @@ from market_maker.recordings import store
 from market_maker.recordings.events import RecordingError
 
 pl = pytest.importorskip("polars")
-RECORDED = Path("/work/shared/data/bars/crash-days-1m.parquet")
+RECORDED = Path(__file__).parents[2] / "shared" / "data" / "bars" / "crash-days-1m.parquet"
 MADE = datetime(2024, 8, 5, tzinfo=UTC)
 
 
