@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from market_maker.backtest.outcome import HORIZONS_S
+from market_maker.backtest.outcome import ALL_LEVELS, BOTH_SIDES, HORIZONS_S
 from market_maker.backtest.series import Mids
 from market_maker.backtest.sums import ATTRIBUTION_S, FILLS, Ints, Moves, Sums, exact_dot
 from market_maker.domain import NS_PER_S
@@ -286,10 +286,11 @@ class Books:
         return EXACT.add(EXACT.add(cash, funding), self.usd(held, Decimal("0.01")))
 
     def moves(self) -> Mapping[tuple[int, int, int], Moves]:
-        """Markout sums by side, level and horizon, and their totals under side 0 and level −1."""
+        """Markout sums by side, level and horizon, and their totals."""
         found: dict[tuple[int, int, int], Moves] = {}
         for (side, level, seconds), moves in sorted(self.sums.moves.items()):
-            for key in ((0, -1, seconds), (side, -1, seconds), (side, level, seconds)):
+            for of in ((BOTH_SIDES, ALL_LEVELS), (side, ALL_LEVELS), (side, level)):
+                key = (*of, seconds)
                 found[key] = found.get(key, Moves()).plus(moves)
         return found
 

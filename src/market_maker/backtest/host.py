@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from market_maker.backtest import runner
+from market_maker.backtest.pieces import joined, part
 from market_maker.backtest.rows import (
     LARGEST,
     SPENT_CELLS,
@@ -253,14 +254,13 @@ class MarketMakerRun:
         if not len(hour.venue_ns):
             return
         self.rows += len(hour.venue_ns)
-        rows = hour if self._tail is None else _joined(self._tail, hour)
+        rows = hour if self._tail is None else joined(self._tail, hour)
         if self._tail is None:
             self._start(int(hour.venue_ns[0]))
         yield from self._run(rows, int(hour.venue_ns[-1]) - 1)
         # A slow feed has not heard all of it yet.
         first = int(self._cursor[1:].min())
-        columns: list[Any] = [column[first:] for column in rows]
-        self._tail = Hour(*columns)
+        self._tail = part(rows, slice(first, None))
         self._cursor -= first
 
     def finish(self) -> Iterator[Piece]:
@@ -301,10 +301,6 @@ class MarketMakerRun:
         pieces = [piece for hour in hours for piece in self.feed(hour)]
         columns: list[Any] = [np.concatenate(parts) for parts in zip(*pieces, *self.finish(), strict=True)]
         return Piece(*columns)
-
-    def start_scoring(self) -> None:
-        """Count time and requests from the instant reached; `score_from_ns` does it by itself."""
-        self._clock["score_ns"] = self._clock["now_ns"]
 
     def uptime(self, k: int) -> Uptime:
         """How contestant k spent its time up to now, as a live session would report it."""
@@ -349,9 +345,3 @@ def _quotes(cell: int) -> Quotes:
     rest, extreme = divmod(cell, 2)
     kind, reason = divmod(rest, SPENT_REASONS)
     return Quotes(kind != _NEITHER, kind == _BOTH, Reason(reason), Reason(reason), bool(extreme))
-
-
-def _joined(first: Hour, second: Hour) -> Hour:
-    pairs: Any = zip(first, second, strict=True)
-    columns = [np.concatenate(pair) for pair in pairs]
-    return Hour(*columns)

@@ -27,7 +27,7 @@ _FAR: Final = 2**62
 def split(hour: Hour, at_ns: int) -> tuple[Hour, Hour]:
     """Rows stamped before an instant, and those from then on."""
     row = int(np.searchsorted(hour.venue_ns, at_ns))
-    return _rows(hour, slice(0, row)), _rows(hour, slice(row, None))
+    return part(hour, slice(0, row)), part(hour, slice(row, None))
 
 
 def between(hours: Iterable[Hour], from_ns: int, to_ns: int) -> Iterator[Hour]:
@@ -41,7 +41,7 @@ def between(hours: Iterable[Hour], from_ns: int, to_ns: int) -> Iterator[Hour]:
         before, rest = split(hour, from_ns)
         rest = split(rest, to_ns)[0]
         if rest.venue_ns.size and before.venue_ns.size and not started:
-            rest = _joined(_book_frame(before, int(rest.venue_ns[0])), rest)
+            rest = joined(_book_frame(before, int(rest.venue_ns[0])), rest)
         if rest.venue_ns.size:
             started = True
             yield rest
@@ -54,16 +54,18 @@ def sliced(hour: Hour, rows: int) -> Iterator[Hour]:
         # Up to the end of the stamp that the last row belongs to.
         last = min(first + rows, count) - 1
         end = int(np.searchsorted(hour.venue_ns, hour.venue_ns[last], side="right"))
-        yield _rows(hour, slice(first, end))
+        yield part(hour, slice(first, end))
         first = end
 
 
-def _rows(hour: Hour, span: slice) -> Hour:
+def part(hour: Hour, span: slice) -> Hour:
+    """Some rows of an hour."""
     columns: list[Any] = [column[span] for column in hour]
     return Hour(*columns)
 
 
-def _joined(first: Hour, second: Hour) -> Hour:
+def joined(first: Hour, second: Hour) -> Hour:
+    """Rows of two pieces, one after the other."""
     pairs: Any = zip(first, second, strict=True)
     columns = [np.concatenate(pair) for pair in pairs]
     return Hour(*columns)
@@ -75,7 +77,7 @@ def _book_frame(before: Hour, at_ns: int) -> Hour:
     start = _last(codes == CLEAR)
     if start < 0 or _last(codes == GAP) > start:
         return _frame(at_ns, [(GAP, 0, 0)])
-    rows = _rows(before, slice(start, None))
+    rows = part(before, slice(start, None))
     bids, asks = _levels(rows, LEVEL_BID, BEST_BID, sign=1), _levels(rows, LEVEL_ASK, BEST_ASK, sign=-1)
     levels = [*((LEVEL_BID, *level) for level in bids), *((LEVEL_ASK, *level) for level in asks)]
     return _frame(at_ns, [(CLEAR, 0, 0), *levels])
