@@ -69,6 +69,24 @@ def test_plain_gives_values_for_the_journal() -> None:
     }
 
 
+@dataclass(frozen=True)
+class Tabled:
+    cells: Annotated[tuple[float, ...], 3] = ()
+
+
+def test_a_tuple_fills_its_row_from_the_start_and_zeros_follow() -> None:
+    row = new_row(Tabled((1.0, 2.5)))
+    assert row[0].cells.tolist() == [1.0, 2.5, 0.0]
+    write_row(row, Tabled((4.0,)))
+    assert row[0].cells.tolist() == [4.0, 0.0, 0.0]
+    assert hash(Tabled((1.0,))) == hash(Tabled((1.0,)))
+
+
+def test_a_tuple_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ValueError, match="broadcast"):
+        new_row(Tabled((1.0,) * 4))
+
+
 def test_a_field_of_another_type_is_refused_by_name() -> None:
     @dataclass
     class Wrong:

@@ -73,6 +73,11 @@ class Reason(IntEnum):
     IMBALANCE = 44
     STRONG_TREND = 45
     POST_ONLY_BACKOFF = 46
+    TOXIC_FLOW = 47
+    REFERENCE_STALE = 48
+    REFERENCE_FAR = 49
+    GRID_OUTSIDE = 50  # the price has left the ladder
+    GRID_STOPPED = 51  # it has left it by so much that the ladder only reduces
     # No order is wanted: limits.
     POSITION_LIMIT = 60
     BELOW_MIN_SIZE = 61
@@ -91,6 +96,7 @@ class Reason(IntEnum):
     RISK_DAY_LOSS = 89
     RISK_DRAWDOWN = 90
     RISK_NO_ACCOUNT = 91
+    RISK_NET_BETA = 92
     # Hard halts.
     STARTING = 100
     STOPPING = 101

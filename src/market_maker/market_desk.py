@@ -240,11 +240,11 @@ class MarketDesk:
         account = self._account[0]
         account.order_latency_s += _LATENCY_WEIGHT * (seconds - account.order_latency_s)
 
-    def set_account(self, position_lots: int, limits: tuple[int, int]) -> None:
-        """Write position and the (long, short) limits in force, lots."""
+    def set_account(self, position_lots: int, limits: tuple[int, int], others_lots: float = 0.0) -> None:
+        """Write position, the (long, short) limits in force, and what other markets add to the inventory, lots."""
         account = self._account
         account["position_lots"] = position_lots
-        account["effective_inventory_lots"] = position_lots
+        account["effective_inventory_lots"] = position_lots + others_lots
         account["limit_long_lots"], account["limit_short_lots"] = limits
 
     def write_slots(self, orders: OrderManager, now_ns: int) -> None:
