@@ -210,8 +210,6 @@ def own_share(settings: FundingSettings, state: FundingState) -> float:
 
     It counts less until the present premium is known for as long as it is smoothed.
     """
-    if state.index_ns == 0:
-        return 0.0
     seen = state.seen_weight / _weight(state.passed) if state.passed > 0 else 1.0
     return seen * min(1.0, state.followed_s / _smoothing_s(settings))
 
@@ -336,7 +334,7 @@ class FundingCarry:
     >>> minute_ns = 60 * 1_000_000_000
     >>> funding.on_rate(0.0002, minute_ns)
     >>> [round(funding.carry_bps(minute * minute_ns), 2) for minute in (5, 30, 50, 59)]
-    [0.05, 0.25, 1.05, 1.9]
+    [0.05, 0.3, 1.05, 1.9]
     """
 
     def __init__(self, settings: FundingSettings | None = None) -> None:
