@@ -11,6 +11,7 @@ from market_maker.config_sections import SessionSettings
 from market_maker.domain import Action, OrderState, SlotId
 from market_maker.gateway import Gateway
 from market_maker.market_desk import MarketDesk
+from market_maker.metrics import MarketFigures
 from market_maker.order_manager import OrderManager
 from market_maker.session import Session
 from market_maker.status import MarketStatus, QuoteStatus, Status
@@ -53,6 +54,26 @@ def market_status(session: Session, orders: OrderManager, desk: MarketDesk) -> M
         halt=halt.name if halt else "",
         quotes=[_quote(desk, orders, slot) for slot in desk.slots],
     )
+
+
+def show_metrics(session: Session, orders: OrderManager, desk: MarketDesk) -> None:
+    """Set the gauges of a market to what is now."""
+    direction, strength = desk.trend()
+    figures = MarketFigures(
+        regime=desk.measured_regime,
+        trend=int(direction) * strength,
+        position_usd=session.ledger.inventory_usd(desk.name),
+        quotes_live=len(orders.working((desk.name,))),
+        pnl_usd=session.ledger.attribution(desk.name).by_name(),
+        beta=session.cross.betas[desk.name],
+    )
+    session.metrics.show(desk.name, figures)
+
+
+def show_account_metrics(session: Session) -> None:
+    """Set the gauges of the account to what is now."""
+    failed = session.journal.failed is not None
+    session.metrics.show_account(session.ledger.equity(), session.net_beta_usd(), journal_failed=failed)
 
 
 def venue_of(config: Config, gateway: Gateway) -> str:
