@@ -30,6 +30,8 @@ MAX_LEVELS: Final = 50
 # Time counts in slots, as it does for the toxicity guard: between two of them time alone changes nothing.
 _SLOT_NS: Final = 100 * NS_PER_MS
 _MAX_EXACT: Final = 2.0**53
+# Lines that grow by a ratio are a tick apart, and what floats lose of it.
+_LEAST_STEP_TICKS: Final = 1.01
 _BUY: Final = int(Side.BUY)
 _NONE: Final = int(Reason.NONE)
 _OUTSIDE: Final = int(Reason.GRID_OUTSIDE)
@@ -150,12 +152,12 @@ def _anchor(
     line_lots: int,
     position_lots: int,
 ) -> None:
-    ladder.anchor_ticks = mid_ticks
+    ladder.anchor_ticks = math.floor(2.0 * mid_ticks + 0.5) / 2.0
     ladder.spacing_bps = spacing_bps
     # Equal ratios are narrowest at the bottom, and no two lines may come within a tick of each other.
     ratio = spacing_bps / BPS
     lowest_step = mid_ticks * math.exp(-float(settings.grid_levels) * ratio) * math.expm1(ratio)
-    is_arithmetic = settings.grid_spacing == _ARITHMETIC or lowest_step < 1.0
+    is_arithmetic = settings.grid_spacing == _ARITHMETIC or lowest_step < _LEAST_STEP_TICKS
     ladder.step_ticks = max(mid_ticks * ratio, 1.0) if is_arithmetic else 0.0
     ladder.hole = 0
     ladder.line_lots = line_lots
@@ -329,7 +331,7 @@ class Ladder:
 
     def __init__(self, settings: GridSettings, ladder: LadderState | None = None) -> None:
         self._levels = slots_each(settings)
-        self._settings = new_row(settings)[0]
+        self.settings = new_row(settings)[0]
         self.state = new_row(ladder or LadderState())[0]
 
     def follow(
@@ -343,17 +345,17 @@ class Ladder:
     ) -> None:
         """See the function of the same name."""
         now = (float(mid_ticks), float(sigma_bps), line_lots, position_lots, strong_direction, now_ns)
-        follow(self._settings, self.state, *now)
+        follow(self.settings, self.state, *now)
 
     def lines(self, min_lots: int = 1) -> list[LadderLine]:
         """Lines that want an order, from the lowest."""
         found = []
         for side in Side:
             for level in range(self._levels):
-                price = int(line_ticks(self._settings, self.state, int(side), level))
+                price = int(line_ticks(self.settings, self.state, int(side), level))
                 if price > 0:
-                    line = int(_line_of(self._settings, int(side), level))
-                    size = int(rest_lots(self._settings, self.state, int(side), level, min_lots))
-                    reason = Reason(int(gate(self._settings, self.state, int(side), level)))
+                    line = int(_line_of(self.settings, int(side), level))
+                    size = int(rest_lots(self.settings, self.state, int(side), level, min_lots))
+                    reason = Reason(int(gate(self.settings, self.state, int(side), level)))
                     found.append(LadderLine(line, side, price, size, reason))
         return sorted(found)
