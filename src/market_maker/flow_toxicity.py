@@ -172,8 +172,6 @@ def remember(state: FlowToxicityState, window: int, history_s: float, now_ns: in
     """
     kept = math.exp(-float(max(now_ns - state.closed_ns, 0)) / NS_PER_S / history_s)
     state.closed_ns = now_ns
-    if state.filled < window:
-        return
     own = min(int(toxicity(state) * RANK_BINS), RANK_BINS - 1)
     total = 0.0
     lower = 0.0
@@ -183,5 +181,7 @@ def remember(state: FlowToxicityState, window: int, history_s: float, now_ns: in
         total += weight
         if i < own:
             lower += weight
+    if state.filled < window:
+        return
     state.rank = (lower + 0.5 * state.past[own]) / total if total >= LEAST_WINDOWS * window else 0.0
     state.past[own] += 1.0
