@@ -139,7 +139,8 @@ def add(state: FlowToxicityState, window: int, usual_lots: float, size_lots: flo
     buckets beyond a window are passed over: they would leave the same window.
     """
     size = max(usual_lots, 1.0)
-    left = size_lots - max(math.floor(size_lots / size) - float(window + 1), 0.0) * size
+    beyond = max(size_lots - state.room_lots, 0.0)
+    left = size_lots - max(math.floor(beyond / size) - float(window + 1), 0.0) * size
     closed = False
     while left > 0.0:
         if state.room_lots <= 0.0:
