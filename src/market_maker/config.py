@@ -29,6 +29,7 @@ from market_maker.config_sections import SHELL_SECTIONS
 from market_maker.config_sources import DEFAULT_PROFILE, Given, Reader
 from market_maker.correlation import CorrelationSettings
 from market_maker.exposure import NetBetaSettings
+from market_maker.hedging import HedgeSettings
 from market_maker.journal_files import JournalSettings
 from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
@@ -90,6 +91,7 @@ PROCESS_SECTIONS: Final[Mapping[str, type]] = {
 PORTFOLIO_SECTIONS: Final[Mapping[str, type]] = {
     "net_beta": NetBetaSettings,
     "portfolio": CorrelationSettings,
+    "hedge": HedgeSettings,
 }
 
 SCHEMA: Final = Schema(

@@ -215,6 +215,13 @@ class PaperSettings:
 
 
 @dataclass(frozen=True)
+class HedgerSettings:
+    """The reference market of a portfolio: the one that betas are to, and that hedges trade in."""
+
+    hedge_market: str = ""  # one of the quoted markets; empty: the first of them
+
+
+@dataclass(frozen=True)
 class CredentialSettings:
     """Keys of the exchange account; an emulator hands out its own. From the environment or .env only."""
 
@@ -229,5 +236,6 @@ SHELL_SECTIONS: Final[dict[str, type]] = {
     "circuit_breaker": CircuitBreakerSettings,
     "dead_mans_switch": DeadMansSwitchSettings,
     "paper": PaperSettings,
+    "hedger": HedgerSettings,
     "credentials": CredentialSettings,
 }

@@ -14,6 +14,7 @@ from market_maker.account_stream import AccountStream
 from market_maker.circuit_breaker import RateBackoff
 from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
+from market_maker.config_sections import HedgerSettings
 from market_maker.correlation import CorrelationSettings
 from market_maker.cross_market import CrossMarket
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
@@ -85,7 +86,8 @@ class Session:
         self.desks = desks
         self.ledger = ledger
         self.risk = RiskManager(config.of(RiskSettings), config.of(NetBetaSettings))
-        self.cross = CrossMarket(tuple(desks), config.of(CorrelationSettings), next(iter(desks)))
+        reference = config.of(HedgerSettings).hedge_market or next(iter(desks))
+        self.cross = CrossMarket(tuple(desks), config.of(CorrelationSettings), reference)
         self.uptime = {name: UptimeTracker(clock.now_ns()) for name in desks}
         self.decision_us = {name: Percentiles() for name in desks}
         self.started_ns = clock.now_ns()

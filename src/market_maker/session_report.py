@@ -103,6 +103,7 @@ def status_of(session: Session, state: str, journal: Path, markets: Sequence[Mar
         pnl_usd=_cents(equity - session.start_equity),
         journal=str(journal),
         markets=list(markets),
+        net_beta_usd=f"{session.net_beta_usd():,.2f}" if len(session.desks) > 1 else "",
     )
 
 
