@@ -396,6 +396,13 @@ def test_a_flat_ladder_is_spaced_anew_when_sigma_has_changed_enough() -> None:
     assert (made.state.anchor_ticks, made.state.line_lots, made.state.anchored) == (MID + 50.0, 110, 3)
 
 
+def test_a_flat_ladder_takes_a_new_size_when_that_is_another() -> None:
+    made = ladder()
+    for size, wanted in ((140, LOTS), (150, 150), (101, 150), (100, 100)):
+        made.follow(MID, 1.0, size, 0, 0, T0)
+        assert made.state.line_lots == wanted
+
+
 @pytest.mark.parametrize("position_lots", [LOTS, 30, -30])
 def test_a_ladder_that_holds_something_keeps_its_lines(position_lots: int) -> None:
     made = ladder(SETTINGS, sigma_bps=20.0)
