@@ -198,6 +198,10 @@ class Correlation:
         """Correlation of two markets, shrunk by its coverage."""
         return float(correlation(self._settings[0], self.state[0], self._places[one], self._places[other]))
 
+    def coverage(self, one: str, other: str) -> float:
+        """How much of the warm-up a pair has covered, 0 to 1."""
+        return float(coverage(self._settings[0], self.state[0], self._places[one], self._places[other]))
+
     def matrix(self) -> Vector:
         """Correlations of all markets, in the order of their names, positive semi-definite."""
         row, state, n = self._settings[0], self.state[0], range(len(self.names))
