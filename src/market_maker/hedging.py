@@ -208,7 +208,7 @@ def _sized(market: ReferenceMarket, wanted: _Wanted, least: int, fee_bps: float)
         return 0, HedgeWhy.NO_ROOM
     fee_usd = market.lot_usd * fee_bps / BPS
     if fee_usd > 0.0:
-        lots = min(lots, math.floor(max(wanted.budget_usd, 0.0) / fee_usd))
+        lots = math.floor(min(lots, max(wanted.budget_usd, 0.0) / fee_usd))
     return (lots, HedgeWhy.RESTING) if lots >= least else (0, HedgeWhy.OVER_BUDGET)
 
 
