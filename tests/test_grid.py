@@ -199,6 +199,12 @@ def test_the_hole_stays_within_the_ladder() -> None:
     assert (made.state.hole, made.state.filled_lots) == (-3, 0)
 
 
+def test_the_hole_can_be_read_alone() -> None:
+    made = ladder()
+    made.settle(-150)
+    assert (made.state.hole, made.state.filled_lots) == (1, -50)
+
+
 asked = st.tuples(
     st.floats(97_000.0, 103_000.0),
     st.floats(0.5, 40.0),

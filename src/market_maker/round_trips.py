@@ -66,7 +66,7 @@ class _Lots:
 
 def _share(fee: Decimal, lots: int, of_lots: int) -> Decimal:
     with localcontext(prec=_EXACT.prec):
-        return (fee * lots / of_lots).quantize(_FEE_GRAIN, ROUND_HALF_EVEN)
+        return (fee * lots / of_lots).quantize(_FEE_GRAIN, ROUND_HALF_EVEN).normalize()
 
 
 class RoundTrips:
