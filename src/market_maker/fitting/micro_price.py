@@ -61,10 +61,11 @@ class StepCounts:
     Parameters
     ----------
     start_ns, end_ns : int
-        The part of the recording that the blocks divide.
+        The part of the recording that the blocks divide; steps that end before it do not count.
     """
 
     def __init__(self, start_ns: int, end_ns: int) -> None:
+        self._start_ns = start_ns
         self._edges = block_edges_ns(start_ns, end_ns)[1:-1]
         self._last = SizedQuotes(*(np.zeros(1, np.int64) for _ in range(5)))
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -82,7 +83,7 @@ class StepCounts:
         state = spread * COLUMNS + np.minimum((weight * COLUMNS).astype(np.int64), COLUMNS - 1)
         block = np.searchsorted(self._edges, ns, side="right")
         sign = np.sign(bids - asks).astype(np.float64)
-        is_step = known[:-1] & known[1:]
+        is_step = known[:-1] & known[1:] & (ns[1:] >= self._start_ns)
         before, after = sign[:-1][is_step], sign[1:][is_step]
         shift = np.diff(bid + ask)[is_step] / 2.0
         moves = shift != 0.0
