@@ -51,6 +51,36 @@ class TripReport:
     open_lines: tuple[OpenLine, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class GridSummary:
+    """What a run's summary says of its ladder: what it earned, and where it stands at the end.
+
+    `pnl_usd` is that of the round trips, `open_lines` counts those that wait for their other half, `hole` is
+    the line in which nothing rests, `anchor` the price of line 0, `anchored` how often it was set.
+    """
+
+    round_trips: int
+    pnl_usd: Decimal
+    spread_usd: Decimal
+    fees_usd: Decimal
+    open_lines: int
+    hole: int
+    anchor: Decimal
+    spacing_bps: float
+    line_size: Decimal
+    anchored: int
+
+    def rows(self) -> dict[str, str]:
+        """Rows of the summary's table, by label."""
+        return {
+            "grid round trips": f"{self.round_trips:,}",
+            "grid round trips USD": f"{self.pnl_usd:,.4f}",
+            "grid open lines": f"{self.open_lines:,}",
+            "grid anchor / hole": f"{self.anchor:f} / {self.hole:+d}",
+            "grid spacing bps": f"{self.spacing_bps:.2f}",
+        }
+
+
 @dataclass(slots=True)
 class _Lots:
     size_lots: int
