@@ -92,7 +92,7 @@ class MarketMakerStrategy:
         self.stop = stop
         self._clock: Clock = session.clock
         self._streams = StreamWatch(session)
-        self._upkeep = Upkeep(session, self.orders, self.account, self._streams, self._refresh)
+        self._upkeep = Upkeep(session, self.orders, self.account, self._streams, self._refresh, stop.asked)
         self._wakes = {slot: asyncio.Event() for desk in session.desks.values() for slot in desk.slots}
         self.books_agree = False
         self.equity_at_end = session.start_equity
@@ -321,8 +321,9 @@ class MarketMakerStrategy:
         """Pull the quotes until the account has been looked up again."""
         self._upkeep.on_account_lost(why)
 
-    def _on_fill(self, _slot: SlotId | None, report: FillReport) -> None:
+    def _on_fill(self, slot: SlotId | None, report: FillReport) -> None:
         """Book a fill and tell everyone whom it concerns."""
+        self._upkeep.hedger.on_fill(slot, report)
         desk = self.session.desks.get(report.fill.market)
         if desk is None:
             return
