@@ -338,7 +338,7 @@ def test_between_events_the_answer_is_constant_within_a_slot(events, later_ns, w
 @pytest.mark.parametrize("sigma", [2.5, 8.0, 31.0])
 def test_an_index_that_comes_each_second_hinders_nobody(sigma):
     rng = np.random.default_rng(11)
-    per_s, seconds = 4, 900
+    per_s, seconds = 4, 400
     path = np.cumsum(rng.normal(0.0, sigma / math.sqrt(60.0 * per_s), per_s * seconds)) / BPS
     events = []
     for n, log_price in enumerate(path):
