@@ -99,7 +99,7 @@ def traded(folder: Path) -> Host:
 
 
 def kept(folder: Path) -> dict[str, object] | None:
-    return kept_ladders(folder, "testnet", ("X-USD",), NOW_NS).get("X-USD")  # type: ignore[return-value]  # JSON
+    return kept_ladders(folder, "testnet", ("X-USD",), NOW_NS).records.get("X-USD")  # type: ignore[return-value]  # JSON
 
 
 def test_every_change_is_written_and_nothing_else(tmp_path: Path) -> None:
@@ -189,12 +189,12 @@ def test_without_a_record_there_is_nothing_to_say(tmp_path: Path) -> None:
 def test_a_ladder_of_another_venue_market_or_day_is_not_found(tmp_path: Path) -> None:
     traded(tmp_path)
     day_ns = 86_400 * NS_PER_S
-    assert set(kept_ladders(tmp_path, "testnet", ("X-USD", "Y-USD"), NOW_NS + day_ns)) == {"X-USD"}
-    assert kept_ladders(tmp_path, "testnet", ("X-USD",), NOW_NS + day_ns + 1) == {}
-    assert kept_ladders(tmp_path, "testnet", ("X-USD",), NOW_NS - 1) == {}
-    assert kept_ladders(tmp_path, "paper", ("X-USD",), NOW_NS) == {}
-    assert kept_ladders(tmp_path, "testnet", ("Y-USD",), NOW_NS) == {}
-    assert kept_ladders(tmp_path / "none", "testnet", ("X-USD",), NOW_NS) == {}
+    assert set(kept_ladders(tmp_path, "testnet", ("X-USD", "Y-USD"), NOW_NS + day_ns).records) == {"X-USD"}
+    assert kept_ladders(tmp_path, "testnet", ("X-USD",), NOW_NS + day_ns + 1).records == {}
+    assert kept_ladders(tmp_path, "testnet", ("X-USD",), NOW_NS - 1).records == {}
+    assert kept_ladders(tmp_path, "paper", ("X-USD",), NOW_NS).records == {}
+    assert kept_ladders(tmp_path, "testnet", ("Y-USD",), NOW_NS).records == {}
+    assert kept_ladders(tmp_path / "none", "testnet", ("X-USD",), NOW_NS).records == {}
 
 
 def test_the_newest_session_counts(tmp_path: Path) -> None:
