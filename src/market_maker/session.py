@@ -26,6 +26,7 @@ from market_maker.metrics import Metrics, Percentiles
 from market_maker.order_manager import OrderManager
 from market_maker.order_records import OrderSettings
 from market_maker.order_table import TrackedOrder
+from market_maker.reference_feed import ReferenceFeed
 from market_maker.risk_manager import RiskManager, RiskSettings
 from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
 from market_maker.summary import Quotes, UptimeTracker
@@ -39,7 +40,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """All that a session needs from outside: exchange, settings, time, randomness, journal, metrics."""
+    """All that a session needs from outside: exchange, settings, time, randomness, journal, metrics.
+
+    Parameters
+    ----------
+    reference : ReferenceFeed or None
+        Prices of an outside venue; whoever made it closes it.
+    """
 
     gateway: Gateway
     config: Config
@@ -47,6 +54,7 @@ class Surroundings:
     entropy: Entropy
     journal: TradeJournal
     metrics: Metrics = field(default_factory=Metrics)
+    reference: ReferenceFeed | None = None
 
 
 class Session:
@@ -81,6 +89,7 @@ class Session:
         self.clock = clock
         self.journal = surroundings.journal
         self.metrics = surroundings.metrics
+        self.reference = surroundings.reference
         self.desks = desks
         self.ledger = ledger
         self.risk = RiskManager(config.of(RiskSettings), config.of(NetBetaSettings))
@@ -275,6 +284,10 @@ class Session:
     def note_resumed(self, market: str, reason: Reason) -> None:
         """Journal that a reason not to quote has passed; an empty market stands for all."""
         self.journal.note("resume", {"market": market, "reason": reason.name})
+
+    def note_reference_ended(self, error: BaseException | None) -> None:
+        """Journal that no more prices of an outside venue will come, and why."""
+        self.journal.note("reference_ended", {"why": str(error or "it has no more prices")})
 
     def must_wait(self, decision: Decision, refused: int) -> bool:
         """Whether a request must wait because there were too many; a cancel does not for long.

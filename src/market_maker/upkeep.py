@@ -124,6 +124,8 @@ class Upkeep:
                 await asyncio.sleep(0)
             show_account_metrics(session)
             self._streams.count_unknown(session.gateway.unknown)
+            if session.reference is not None:
+                self._streams.count_unknown(session.reference.unknown)
             if session.watch_equity():
                 session.refresh_limits(self._orders, self._account)
             if self._may_ask():
