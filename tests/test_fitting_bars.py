@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_maker.domain import NS_PER_S
@@ -49,6 +49,7 @@ def markets(draw):
     return [(at * NS_PER_S, mid) for at, mid in zip(sorted(stamps), mids, strict=True)]
 
 
+@settings(max_examples=40)
 @given(markets(), st.lists(st.integers(1, 399), max_size=4))
 def test_bars_are_those_of_a_plain_reading_however_the_market_is_cut(rows, cuts):
     end_ns = 400 * NS_PER_S

@@ -67,6 +67,7 @@ def known_chain(steps, chance, persistence, seed=1):
     return quotes_of(mid2, 1, books), 2.0 * tilt / (1.0 - persistence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistence", [0.0, 0.5])
 def test_a_known_chain_is_recovered(persistence):
     quotes, expected = known_chain(200_000, 0.5, persistence)
@@ -82,6 +83,7 @@ def test_a_known_chain_is_recovered(persistence):
     assert found.terms <= (8 if persistence == 0.0 else 25)
 
 
+@pytest.mark.slow
 def test_the_table_leans_as_the_chain_does():
     quotes, expected = known_chain(200_000, 0.5, 0.0)
     row = new_row(settings_of(fit_micro_price(counted(quotes))))[0]
@@ -124,6 +126,7 @@ def full_chain(quotes, edges):
     return total.reshape(len(edges), BOOKS)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3))
 def test_half_of_the_states_give_what_all_of_them_give(seed, widest):
@@ -190,6 +193,7 @@ def spread_market(shares, steps=60_000, seed=3):
     return quotes_of(mid2, spreads, books)
 
 
+@pytest.mark.slow
 def test_spreads_have_rows_as_the_data_can_fill_them():
     few = fit_micro_price(counted(spread_market({1: 0.6, 2: 0.3, 3: 0.06, 40: 0.04})))
     assert few.spreads_ticks == (1.0, 40.0)
