@@ -394,7 +394,7 @@ def test_the_distance_is_a_multiple_of_sigma_within_its_bounds() -> None:
 
 
 def test_a_flat_ladder_is_spaced_anew_when_sigma_has_changed_enough() -> None:
-    chosen = GridSettings(grid_spacing_minutes=1.0, grid_levels=3)
+    chosen = GridSettings(grid_spacing_minutes=1.0, grid_levels=3, grid_respace_factor=1.5)
     made = ladder(chosen, sigma_bps=20.0)
     for sigma_bps, wanted_bps in ((29.0, 20.0), (14.0, 20.0), (31.0, 31.0), (21.0, 31.0), (20.0, 20.0)):
         made.follow(MID + 50.0, sigma_bps, 110, 0, 0, T0)
@@ -404,7 +404,7 @@ def test_a_flat_ladder_is_spaced_anew_when_sigma_has_changed_enough() -> None:
 
 def test_a_flat_ladder_takes_a_new_size_when_that_is_another() -> None:
     made = ladder()
-    for size, wanted in ((140, LOTS), (150, 150), (101, 150), (100, 100)):
+    for size, wanted in ((190, LOTS), (200, 200), (101, 200), (100, 100)):
         made.follow(MID, 1.0, size, 0, 0, T0)
         assert made.state.line_lots == wanted
 

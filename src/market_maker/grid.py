@@ -80,7 +80,7 @@ class GridSettings:
     grid_spacing_minutes: float = 5.0  # min, over which σ is taken
     grid_min_spacing_bps: float = 5.0  # bps, least distance of two lines; above twice the maker fee
     grid_max_spacing_bps: float = 200.0  # bps, largest distance
-    grid_respace_factor: float = 1.5  # change of wanted distance or size that re-anchors a flat ladder
+    grid_respace_factor: float = 2.0  # change of wanted distance or size that re-anchors a flat ladder
     grid_recentre_s: float = 300.0  # s past the outermost line, after which the ladder is anchored anew
     grid_stop_bps: float = 100.0  # bps past the outermost line, from which on it only reduces
     grid_trend_pause: bool = True  # pause the lines that trade against a strong trend
