@@ -127,7 +127,7 @@ def test_a_restart_takes_up_lines_and_round_trips(tmp_path: Path) -> None:
     first = traded(tmp_path)
     before = first.keeper.report()
     again = Host(tmp_path)
-    assert again.keeper.restore(kept(tmp_path), 70)
+    assert again.keeper.restore(kept(tmp_path), 70, 0)
     after = again.keeper.report()
     assert after.ladder == before.ladder
     assert after.trips.open_lines == before.trips.open_lines
@@ -150,7 +150,7 @@ def test_what_filled_after_the_record_filled_at_its_lines(
 ) -> None:
     traded(tmp_path)
     again = Host(tmp_path)
-    assert again.keeper.restore(kept(tmp_path), position)
+    assert again.keeper.restore(kept(tmp_path), position, 0)
     report = again.keeper.report()
     assert report.ladder.hole == hole
     assert [(line.price_ticks, line.size_lots) for line in report.trips.open_lines] == open_lots
@@ -175,14 +175,16 @@ def test_a_ladder_that_does_not_fit_is_dropped_and_the_journal_says_why(
     assert record is not None
     record = record | {"ladder": record["ladder"] | change}  # type: ignore[operator]  # JSON
     again = Host(tmp_path)
-    assert not again.keeper.restore(record, position)
+    assert not again.keeper.restore(record, position, 200_001)
     assert again.keeper.report().ladder == LadderState()
+    held = again.keeper.report().trips.open_lines
+    assert [(line.price_ticks, line.size_lots) for line in held] == [(100_000, position)]
     assert [note["why"] for note in again.records("ladder_dropped")] == [why]
 
 
 def test_without_a_record_there_is_nothing_to_say(tmp_path: Path) -> None:
     host = Host(tmp_path)
-    assert not host.keeper.restore(None, 0)
+    assert not host.keeper.restore(None, 0, 0)
     assert host.records("ladder_dropped") == []
 
 

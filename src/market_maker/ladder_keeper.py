@@ -19,7 +19,7 @@ from market_maker.gateway import FillReport
 from market_maker.grid import GridSettings, Ladder, LadderState
 from market_maker.instrument import Instrument
 from market_maker.kernel import Row, plain, write_row
-from market_maker.round_trips import OpenLine, RoundTrips, TripReport
+from market_maker.round_trips import OpenLine, RoundTrips, TripReport, held_lines
 from market_maker.trade_journal import TradeJournal, latest_records
 
 RECORD: Final = "ladder"
@@ -102,8 +102,12 @@ class LadderKeeper:
         self._noted = self._seen.item()
         self._has_traded = False
 
-    def restore(self, record: Mapping[str, Any] | None, position_lots: int) -> bool:
-        """Go on with the ladder of a record, if it fits; the journal says what came of it."""
+    def restore(self, record: Mapping[str, Any] | None, position_lots: int, mid2_ticks: int) -> bool:
+        """Go on with the ladder of a record, if it fits; the journal says what came of it.
+
+        A position without a ladder counts as traded at the mid, which is given doubled.
+        """
+        self.trips = RoundTrips(self._instrument, held_lines(position_lots, mid2_ticks))
         if record is None:
             return False
         try:

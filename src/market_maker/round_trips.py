@@ -15,6 +15,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 from typing import Final, NamedTuple
 
 from market_maker.domain import Side
+from market_maker.grid import LadderState
 from market_maker.instrument import Instrument
 
 _EXACT: Final = Context(prec=60, traps=[Inexact, InvalidOperation])
@@ -79,6 +80,28 @@ class GridSummary:
             "grid anchor / hole": f"{self.anchor:f} / {self.hole:+d}",
             "grid spacing bps": f"{self.spacing_bps:.2f}",
         }
+
+
+def grid_summary(instrument: Instrument, ladder: LadderState, trips: TripReport) -> GridSummary:
+    """Put a ladder and what it earned together."""
+    return GridSummary(
+        round_trips=trips.round_trips,
+        pnl_usd=trips.pnl,
+        spread_usd=trips.spread,
+        fees_usd=trips.fees,
+        open_lines=len(trips.open_lines),
+        hole=ladder.hole,
+        anchor=_EXACT.multiply(instrument.tick, Decimal(ladder.anchor_ticks)),
+        spacing_bps=ladder.spacing_bps,
+        line_size=instrument.size(ladder.line_lots),
+        anchored=ladder.anchored,
+    )
+
+
+def held_lines(position_lots: int, mid2_ticks: int) -> list[OpenLine]:
+    """A position of unknown origin as an open line, traded at a mid (doubled, ticks) without a fee."""
+    side = Side.BUY if position_lots > 0 else Side.SELL
+    return [OpenLine(side, mid2_ticks // 2, abs(position_lots), _ZERO)] if position_lots else []
 
 
 @dataclass(slots=True)
