@@ -137,7 +137,7 @@ def test_lines_are_a_tick_apart_at_least(
     hole = -min(max(lines_bought, -levels), levels)
     assert all((line.side == Side.BUY) == (line.line < hole) for line in lines)
     for line in lines:
-        exact = float(grid.line_price(made.state, line.line))
+        exact = float(grid.line_price(made.state, float(line.line)))
         assert 0 <= line.side * (exact - line.price_ticks) < 1
 
 
@@ -280,6 +280,21 @@ def test_outside_the_lines_nothing_adds_risk_until_the_mid_is_back(mid: float, s
     assert made.state.anchored == 1
     made.follow(MID, 1.0, LOTS, 0, 0, T0 + NS_PER_S)
     assert gates(made, Side.BUY) == gates(made, Side.SELL) == {Reason.NONE}
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_mid_that_hovers_at_the_last_line_does_not_switch_the_gate(sign: int) -> None:
+    made = ladder()
+    for distance, outside in (
+        (299.0, 0),
+        (301.0, sign),
+        (299.0, sign),
+        (251.0, sign),
+        (249.0, 0),
+        (299.0, 0),
+    ):
+        made.follow(MID + sign * distance, 1.0, LOTS, 0, 0, T0)
+        assert made.state.outside == outside
 
 
 def test_after_a_while_outside_the_ladder_follows() -> None:
