@@ -31,7 +31,7 @@ from market_maker.order_flow import (
 PURE = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 T0 = 1_700_000_000 * NS_PER_S
 # Plain Python takes a millisecond an event.
-EVENTS = 600 if PURE else 2000
+EVENTS = 600 if PURE else 1500
 EXAMPLES = 8 if PURE else 25
 SMALL = OrderFlowSettings(
     flow_tau_s=2.0,
