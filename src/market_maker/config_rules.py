@@ -111,6 +111,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "level_size_growth": _POSITIVE,
     "max_depth_share": _POSITIVE,
     "micro_price_weight": _FRACTION,
+    "micro_price_table": Range(-1.0, 1.0),
     "quote_lifetime_s": _POSITIVE,
     "max_offset_bps": Range(0.0, 5_000.0, above=True),
     "price_offset_per_level_percent": Range(high=50.0),
