@@ -20,9 +20,12 @@ from market_maker.exposure import (
     PUSD_PER_USD,
     AccountView,
     MarketRisk,
+    NetBetaSettings,
     Portfolio,
     gross_pusd,
     initial_margin,
+    is_near_liquidation,
+    net_beta_room,
     order_cost,
     with_order,
     worst_case,
@@ -118,6 +121,7 @@ class _Limits(NamedTuple):
     rate_n_per_s: int
     day_loss_pusd: int
     drawdown_pusd: int
+    net_beta_pusd: int
 
 
 def limit_pusd(usd: float) -> int:
@@ -129,7 +133,7 @@ def _ppm(fraction: float) -> int:
     return round(fraction * PPM)
 
 
-def _limits(settings: RiskSettings) -> _Limits:
+def _limits(settings: RiskSettings, net_beta: NetBetaSettings) -> _Limits:
     return _Limits(
         gross_pusd=limit_pusd(settings.max_gross_notional_usd),
         margin_ppm=_ppm(settings.max_margin_utilisation) or NO_LIMIT,
@@ -140,16 +144,23 @@ def _limits(settings: RiskSettings) -> _Limits:
         rate_n_per_s=round(settings.max_orders_per_s * NS_PER_S) or NO_LIMIT * NS_PER_S,
         day_loss_pusd=limit_pusd(settings.max_day_loss_usd),
         drawdown_pusd=limit_pusd(settings.max_drawdown_usd),
+        net_beta_pusd=limit_pusd(net_beta.max_net_beta_usd),
     )
 
 
-def limits_in_force(settings: RiskSettings, market: str, portfolio: Portfolio) -> tuple[int, int]:
+_NET_BETA: Final = NetBetaSettings()
+
+
+def limits_in_force(
+    settings: RiskSettings, market: str, portfolio: Portfolio, net_beta: NetBetaSettings = _NET_BETA
+) -> tuple[int, int]:
     """Largest long and short position of a market, lots, by whichever limit binds.
 
     Contracts, notional at the mark (ours and the exchange's), and what the other markets leave of the gross,
-    stress and margin limits. Own orders of this market do not narrow it. Both are 0 without a mark.
+    stress and margin limits, and of the net beta on either side. Own orders of this market do not narrow it.
+    Both are 0 without a mark.
     """
-    return _limits_in_force(_limits(settings), market, portfolio)
+    return _limits_in_force(_limits(settings, net_beta), market, portfolio)
 
 
 def _limits_in_force(limits: _Limits, market: str, portfolio: Portfolio) -> tuple[int, int]:
@@ -169,7 +180,8 @@ def _limits_in_force(limits: _Limits, market: str, portfolio: Portfolio) -> tupl
         left = portfolio.account.equity_pusd * limits.margin_ppm - margin
         room = min(room, left // risk.rules.initial_margin_ppm)
     lots = max(0, min(risk.rules.max_position_lots, room // risk.lot_pusd))
-    return lots, lots
+    long, short = net_beta_room(portfolio.markets, market, limits.net_beta_pusd)
+    return min(lots, long), min(lots, short)
 
 
 def equity_verdict(settings: RiskSettings, state: RiskState) -> Reason:
@@ -210,7 +222,7 @@ def _account_reason(
     account = portfolio.account
     if account is None:
         return Reason.RISK_NO_ACCOUNT
-    if _near_liquidation(limits, portfolio):
+    if is_near_liquidation(portfolio.markets, limits.liquidation_ppm):
         return Reason.RISK_LIQUIDATION
     if account.margin_ratio_ppm > limits.margin_ppm:
         return Reason.RISK_MARGIN
@@ -252,14 +264,10 @@ def _aggregate_reason(
     return Reason.NONE
 
 
-def _near_liquidation(limits: _Limits, portfolio: Portfolio) -> bool:
-    for risk in portfolio.markets.values():
-        at = risk.liquidation_lot_pusd
-        if at is None or risk.position_lots == 0:
-            continue
-        if abs(risk.lot_pusd - at) * PPM < risk.lot_pusd * limits.liquidation_ppm:
-            return True
-    return False
+def _net_beta_reason(limits: _Limits, slot: SlotId, portfolio: Portfolio, lots: int) -> Reason:
+    """RISK_NET_BETA where an order takes the markets together past it; `lots` as for `_market_reason`."""
+    room = net_beta_room(portfolio.markets, slot.market, limits.net_beta_pusd)
+    return Reason.RISK_NET_BETA if lots > room[0 if slot.side == Side.BUY else 1] else Reason.NONE
 
 
 class RiskManager:
@@ -269,11 +277,14 @@ class RiskManager:
     ----------
     settings : RiskSettings
         The limits; `reload` exchanges them and keeps the state.
+    net_beta : NetBetaSettings
+        The limit over all markets by their betas.
     """
 
-    def __init__(self, settings: RiskSettings) -> None:
+    def __init__(self, settings: RiskSettings, net_beta: NetBetaSettings = _NET_BETA) -> None:
         self._settings = settings
-        self._limits = _limits(settings)
+        self._net_beta = net_beta
+        self._limits = _limits(settings, net_beta)
         self._state = RiskState()
         self._halt = Reason.NONE
         # The order-rate bucket, in 10⁻⁹ orders; full at first, as it would be a second later.
@@ -294,10 +305,11 @@ class RiskManager:
         self._state = state
         self._halt = state.halt or equity_verdict(self._settings, state)
 
-    def reload(self, settings: RiskSettings) -> None:
+    def reload(self, settings: RiskSettings, net_beta: NetBetaSettings | None = None) -> None:
         """New limits over the same state: neither peak nor day's start moves; a halt is judged anew."""
         self._settings = settings
-        self._limits = _limits(settings)
+        self._net_beta = net_beta or self._net_beta
+        self._limits = _limits(settings, self._net_beta)
         self._latch(equity_verdict(settings, self._state))
 
     def on_equity(self, equity_pusd: int, now_ns: int) -> Reason:
@@ -367,6 +379,7 @@ class RiskManager:
             self._halt
             or _market_reason(self._limits, risk, slot, decision, lots)
             or _account_reason(self._limits, slot, decision, portfolio, max(long_lots, short_lots))
+            or _net_beta_reason(self._limits, slot, portfolio, lots)
         )
         if reason != Reason.NONE:
             return reason

@@ -10,6 +10,7 @@ from market_maker.exposure import (
     Exposure,
     MarketRisk,
     MarketRules,
+    beta_ppm,
 )
 from market_maker.gateway import BalanceReport
 from market_maker.instrument import Instrument
@@ -85,8 +86,9 @@ class MarketRiskBuilder:
         position_lots: int,
         exposure: Exposure,
         liquidation_price: Decimal | None = None,
+        beta: float = 1.0,
     ) -> MarketRisk:
-        """The market at a mark price, USD; without a mark only reducing orders will pass."""
+        """The market at a mark price, USD, and its beta; without a mark only reducing orders will pass."""
         return MarketRisk(
             rules=self.rules,
             position_lots=position_lots,
@@ -95,6 +97,7 @@ class MarketRiskBuilder:
             liquidation_lot_pusd=(
                 None if liquidation_price is None else pusd_up(liquidation_price * self._step)
             ),
+            beta_ppm=beta_ppm(beta),
         )
 
 

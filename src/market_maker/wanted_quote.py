@@ -207,7 +207,7 @@ def want_line(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_n
     if reason != _NONE:
         return reason
     _set_room(p, s, a, slot, d)
-    lots = grid.line_lots(p.grid, a.ladder, slot.side, slot.level, a.position_lots)
+    lots = grid.rest_lots(p.grid, a.ladder, slot.side, slot.level, p.market.min_lots)
     return _settle_size(p, d, min(lots, d.room_lots))
 
 

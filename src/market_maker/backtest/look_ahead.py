@@ -25,6 +25,7 @@ from market_maker.recordings.store import (
     LEVEL_ASK,
     LEVEL_BID,
     MARK,
+    OUTSIDE,
     PRICE_PARTS,
     TRADE_BUY,
     TRADE_SELL,
@@ -102,7 +103,7 @@ def changed_market(hours: Iterable[Hour]) -> Iterator[Hour]:
         if not shift and sized.any():
             shift = max(round(float(np.median(hour.ticks[sized])) * _SHIFT), 1)
         ticks = hour.ticks.astype(np.int64) + shift * sized
-        ticks += shift * PRICE_PARTS * np.isin(codes, (MARK, INDEX))
+        ticks += shift * PRICE_PARTS * np.isin(codes, (MARK, INDEX, OUTSIDE))
         lots = np.where(sized, np.minimum(2 * hour.lots.astype(np.int64), _MOST_LOTS), hour.lots)
         yield hour._replace(
             delay_us=np.zeros_like(hour.delay_us), ticks=ticks.astype(np.int32), lots=lots.astype(np.uint32)

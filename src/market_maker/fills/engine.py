@@ -42,7 +42,7 @@ _LOG_SPARE: Final = 4096
 # Unsigned and signed numbers together would make floats in compiled code.
 _int: Final[Any] = np.int64
 _MOST_COLUMNS: Final = 2**22
-_OFF_GRID: Final = (store.MARK, store.INDEX, store.FUNDING, store.GAP, store.CLEAR)
+_OFF_GRID: Final = (store.MARK, store.INDEX, store.OUTSIDE, store.FUNDING, store.GAP, store.CLEAR)
 
 
 class FillError(Exception):

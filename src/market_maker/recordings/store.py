@@ -41,6 +41,7 @@ MARK: Final = 9  # ticks: price in hundredths of a tick
 INDEX: Final = 10
 FUNDING: Final = 11  # ticks: rate in 1e-9, longs pay where it is positive
 GAP: Final = 12  # nothing is trusted until the next CLEAR
+OUTSIDE: Final = 13  # ticks: price of another market or venue, hundredths of a tick in one scale throughout
 CODES: Final = {
     LEVEL_BID: "level_bid",
     LEVEL_ASK: "level_ask",
@@ -54,6 +55,7 @@ CODES: Final = {
     INDEX: "index",
     FUNDING: "funding",
     GAP: "gap",
+    OUTSIDE: "outside",
 }
 CODE_MASK: Final = 0x0F
 LAST: Final = 0x80
@@ -359,7 +361,7 @@ def _check_rows(path: Path, hour: Hour, expected: HourInfo) -> None:
         msg = f"{path}, row {row}: expected a stamp of {before} ns or later, was {was}"
         raise RecordingError(msg)
     codes = hour.kind & CODE_MASK
-    unknown = np.flatnonzero((codes < LEVEL_BID) | (codes > GAP) | ((hour.kind & _UNUSED_BITS) != 0))
+    unknown = np.flatnonzero((codes < LEVEL_BID) | (codes > OUTSIDE) | ((hour.kind & _UNUSED_BITS) != 0))
     if unknown.size:
         row = int(unknown[0])
         msg = f"{path}, row {row}: expected a kind of the format, was {int(hour.kind[row])}"
