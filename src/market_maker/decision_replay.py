@@ -289,7 +289,9 @@ def _set(market: str, params: Row, values: Mapping[Given, Any]) -> None:
                 _put(params[SCHEMA.settings[given.name].section][given.name], value)
     _check_fit(params, {given.name: given.origin for given in values if given.market in (None, market)})
     limit_orders = float(params["model_row"]["limit_orders"][0])
-    write_row(params["model_row"], model_row(ModelSettings(**_values(params["model"], ModelSettings)), limit_orders))
+    write_row(
+        params["model_row"], model_row(ModelSettings(**_values(params["model"], ModelSettings)), limit_orders)
+    )
 
 
 def _put(field: Row, value: Any) -> None:  # noqa: ANN401  (a setting of any type)
@@ -303,7 +305,9 @@ def _put(field: Row, value: Any) -> None:  # noqa: ANN401  (a setting of any typ
 def _values(section: Row, cls: type) -> dict[str, Any]:
     """Settings of a section as they are in its row; a list without the zeros that fill its row up."""
     found = {f.name: section[f.name][0] for f in dataclasses.fields(cls)}
-    return {name: tuple(np.trim_zeros(it, "b").tolist()) if it.ndim else it.item() for name, it in found.items()}
+    return {
+        name: tuple(np.trim_zeros(it, "b").tolist()) if it.ndim else it.item() for name, it in found.items()
+    }
 
 
 def _check_fit(params: Row, changed: Mapping[str, str]) -> None:

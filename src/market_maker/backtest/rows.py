@@ -72,7 +72,9 @@ class RiskRow:
     seen_fills: int = -1
     seen_funding: int = 0
     others_lots: float = 0.0  # what other markets add to the inventory; the host writes it
-    room_long_pusd: int = LARGEST  # what the account's limit on net beta leaves to each side; the host writes it
+    room_long_pusd: int = (
+        LARGEST  # what the account's limit on net beta leaves to each side; the host writes it
+    )
     room_short_pusd: int = LARGEST
     order_life_ns: int = 0
     decisions: int = 0
