@@ -65,6 +65,7 @@ def test_a_market_made_by_the_model_gives_its_parameters(market):
     assert found.refused == ""
     assert found.seconds == pytest.approx(900.0, abs=0.5)
     assert found.mid_ticks == pytest.approx(60_000, rel=1e-2)
+    assert found.ranges.minutes == 14
     assert found.spread_ticks == pytest.approx(2.0)
     assert found.sigma_ticks == pytest.approx(3.0, rel=0.25)
     # Reaches are rounded up to whole ticks: on the grid, by three quarters of one on average.
@@ -76,6 +77,7 @@ def test_the_result_does_not_depend_on_how_the_market_is_cut(market):
     whole, cut = calibrate([market], X, WHOLE), calibrate(pieces(market, 9), X, WHOLE)
     assert cut.arrivals == whole.arrivals
     assert cut.volatility == whole.volatility
+    assert (cut.micro_price, cut.ranges) == (whole.micro_price, whole.ranges)
     assert (cut.seconds, cut.spread_ticks) == (whole.seconds, whole.spread_ticks)
     assert cut.mid_ticks == pytest.approx(whole.mid_ticks, rel=1e-12)
 
@@ -109,6 +111,7 @@ def test_a_part_within_the_market_knows_the_book_from_before(market):
     assert found.refused == ""
     inside = calibrate([market], X, later)
     assert (inside.arrivals, inside.volatility) == (found.arrivals, found.volatility)
+    assert (inside.micro_price, inside.ranges) == (found.micro_price, found.ranges)
 
 
 def test_time_without_a_trusted_book_counts_for_nothing():

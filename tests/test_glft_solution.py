@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_maker import market_making_models as models
-from market_maker.glft_solution import Portfolio, Quoting, exact_offsets, portfolio_offsets, portfolio_skew
+from market_maker.glft_solution import (
+    Portfolio,
+    QuotedMarkets,
+    Quoting,
+    exact_offsets,
+    gamma_cross,
+    model_values_usd,
+    portfolio_offsets,
+    portfolio_skew,
+)
 
 Q = 30
 FIRST = Quoting(gamma=0.01, sigma=0.3, k=0.3, a_per_s=0.9)
@@ -109,16 +118,18 @@ def test_three_markets():
     assert asks == pytest.approx([1.73785209, 2.53080387, 3.2939401], abs=1e-7)
 
 
+CREDIT = Portfolio(
+    gamma=6e-5,
+    xi=6e-5,
+    covariance=np.outer((5.83e-6, 2.15e-5), (5.83e-6, 2.15e-5)) * np.array([[1.0, 0.9], [0.9, 1.0]]),
+    a_per_s=np.array([9.10e-4, 1.06e-3]),
+    k=np.array([1.79e4, 5.47e3]),
+    size=np.array([50e6, 10e6]),
+)
+
+
 def test_two_credit_indices():
-    sigma, size = np.array([5.83e-6, 2.15e-5]), np.array([50e6, 10e6])
-    two = Portfolio(
-        gamma=6e-5,
-        xi=6e-5,
-        covariance=np.outer(sigma, sigma) * np.array([[1.0, 0.9], [0.9, 1.0]]),
-        a_per_s=np.array([9.10e-4, 1.06e-3]),
-        k=np.array([1.79e4, 5.47e3]),
-        size=size,
-    )
+    two = CREDIT
     assert portfolio_skew(two) == pytest.approx(
         np.array([[1.62739712e-12, 3.76500230e-12], [3.76500230e-12, 2.21714947e-11]]), rel=1e-7
     )
@@ -141,3 +152,71 @@ def test_markets_that_do_not_move_together_do_not_lean_on_each_other():
     for i in range(3):
         expected = models.glft_skew(0.01, math.sqrt(apart.covariance[i, i]), apart.k[i], apart.a_per_s[i])
         assert skew[i, i] == pytest.approx(expected)
+
+
+def settled_riccati(portfolio):
+    """Where dA/dt = γΣ − A·D·A comes to rest from A = 0, by Runge-Kutta steps, without a root of a matrix."""
+    xi_size = portfolio.xi * portfolio.size
+    fills = (1.0 + xi_size / portfolio.k) ** -(1.0 + portfolio.k / xi_size)
+    d = np.diag(2.0 * portfolio.a_per_s * portfolio.k * fills * portfolio.size)
+    source = portfolio.gamma * portfolio.covariance
+    step = 0.25 / math.sqrt(np.abs(d @ source).sum(axis=1).max())
+
+    def rate(a):
+        return source - a @ d @ a
+
+    a = np.zeros_like(source)
+    while True:
+        first = rate(a)
+        second = rate(a + 0.5 * step * first)
+        third = rate(a + 0.5 * step * second)
+        change = step / 6.0 * (first + 2.0 * second + 2.0 * third + rate(a + step * third))
+        a = a + change
+        if np.abs(change).max() < 1e-13 * np.abs(a).max():
+            return a
+
+
+@pytest.mark.parametrize("portfolio", [CREDIT, THREE])
+def test_the_skew_is_where_the_riccati_equation_settles(portfolio):
+    assert portfolio_skew(portfolio) == pytest.approx(settled_riccati(portfolio), rel=1e-9)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32), st.integers(1, 4))
+def test_any_skew_is_where_the_riccati_equation_settles(seed, n):
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(n, n + 3))
+    portfolio = Portfolio(
+        gamma=float(rng.uniform(1e-3, 0.1)),
+        xi=float(rng.uniform(1e-3, 0.1)),
+        covariance=factors @ factors.T + 0.1 * np.eye(n),
+        a_per_s=rng.uniform(0.2, 2.0, n),
+        k=rng.uniform(0.1, 1.0, n),
+        size=rng.uniform(0.5, 2.0, n),
+    )
+    skew = portfolio_skew(portfolio)
+    assert skew == pytest.approx(settled_riccati(portfolio), rel=1e-7, abs=1e-9 * skew.max())
+
+
+def test_quotes_that_know_one_market_lean_as_the_portfolio_does_by_what_they_are_shown():
+    inventory = np.array([3.0, -1.0, 0.0])
+    seen = gamma_cross(THREE, inventory)
+    skew = portfolio_skew(THREE)
+    assert seen * np.diag(skew) == pytest.approx(skew @ inventory)
+    bids, asks = portfolio_offsets(THREE, inventory)
+    assert (bids - asks) / 2.0 == pytest.approx(seen * np.diag(skew))
+
+
+def test_a_market_that_does_not_move_sees_its_own_inventory():
+    still = Portfolio(0.01, 0.01, np.diag([0.0, 1.0]), np.ones(2), np.ones(2), np.ones(2))
+    assert gamma_cross(still, np.array([2.0, -3.0])) == pytest.approx([2.0, -3.0])
+
+
+def test_values_are_seen_by_the_same_skew_whatever_the_unit():
+    # The vector's markets with mids of 100, 50 and 20 and a unit worth 1 USD a tick: bps = 10⁴·ticks / mid.
+    mids = np.array([100.0, 50.0, 20.0])
+    bps = 1e4 / mids
+    inventory = np.array([3.0, -1.0, 2.0])
+    markets = QuotedMarkets(0.01 / bps, THREE.a_per_s, THREE.k / bps, THREE.size * mids)
+    seen = model_values_usd(markets, THREE.covariance * np.outer(bps, bps), inventory * mids)
+    assert seen / mids == pytest.approx(gamma_cross(THREE, inventory))

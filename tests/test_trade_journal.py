@@ -22,6 +22,7 @@ from market_maker.trade_journal import (
     ThreadSink,
     TradeJournal,
     latest_journal,
+    latest_records,
     masked,
     read_journal,
 )
@@ -327,3 +328,21 @@ def test_round_trip(records, tmp_path_factory):
         for record in read_journal(path)
     ]
     assert found == records
+
+
+def test_what_a_restart_needs_is_found_session_by_session_the_last_first(tmp_path):
+    clock = StoppedClock()
+    for number in range(3):
+        clock.now += DAY_NS
+        files = JournalFiles("mm", JournalSettings(str(tmp_path)), clock)
+        journal = TradeJournal(InlineSink(files), clock)
+        journal.note("other", {"number": -1})
+        journal.keep("ladder", {"number": number})
+        journal.keep("ladder", {"number": number + 10})
+        journal.close()
+        os.utime(files.path, ns=(clock.now, clock.now))
+    with files.path.open("ab") as file:
+        file.write(b'{"type":"ladder","t":\n{"type":"ladder","numb')
+    found = [[record["number"] for record in session] for session in latest_records(tmp_path, "ladder", 2)]
+    assert found == [[2, 12], [1, 11]]
+    assert list(latest_records(tmp_path / "none", "ladder", 2)) == []

@@ -28,6 +28,9 @@ from market_maker.config_rules import (
 )
 from market_maker.config_sections import SHELL_SECTIONS
 from market_maker.config_sources import DEFAULT_PROFILE, Given, Reader
+from market_maker.correlation import CorrelationSettings
+from market_maker.exposure import NetBetaSettings
+from market_maker.hedging import HedgeSettings
 from market_maker.journal_files import JournalSettings
 from market_maker.model_quotes import ModelRow
 from market_maker.model_table import model_row
@@ -87,9 +90,22 @@ PROCESS_SECTIONS: Final[Mapping[str, type]] = {
     "journal": JournalSettings,
 }
 
+# What concerns all markets together: a value for one of them would be ignored.
+PORTFOLIO_SECTIONS: Final[Mapping[str, type]] = {
+    "net_beta": NetBetaSettings,
+    "portfolio": CorrelationSettings,
+    "hedge": HedgeSettings,
+}
+
 SCHEMA: Final = Schema(
-    sections={**PROCESS_SECTIONS, **DECISION_SECTIONS, "book": BookSettings, "risk": RiskSettings},
-    shared=ACCOUNT_WIDE.union(PROCESS_SECTIONS),
+    sections={
+        **PROCESS_SECTIONS,
+        **DECISION_SECTIONS,
+        "book": BookSettings,
+        "risk": RiskSettings,
+        **PORTFOLIO_SECTIONS,
+    },
+    shared=ACCOUNT_WIDE.union(PROCESS_SECTIONS, PORTFOLIO_SECTIONS),
     rules=RULES,
     ordered=ORDERED,
     related=RELATED,

@@ -152,6 +152,10 @@ def _fits_an_order(values: Mapping[str, Any]) -> bool:
     return bool(limit_usd == 0 or values["level_size_usd"] * growth <= limit_usd)
 
 
+def _is_quoted(values: Mapping[str, Any]) -> bool:
+    return values["hedge_market"] in ("", *values["markets"])
+
+
 RELATED: Final[Sequence[Relation]] = (
     # An order is renewed before the exchange ends it.
     Relation(
@@ -170,6 +174,7 @@ RELATED: Final[Sequence[Relation]] = (
         "the largest level (times level_size_growth ^ (num_levels - 1)) at most max_order_notional_usd",
         _fits_an_order,
     ),
+    Relation(("hedge_market", "markets"), "one of the quoted markets, or nothing for the first", _is_quoted),
 )
 
 # One limit for the account as a whole: a value for one market would be ignored.
@@ -205,5 +210,11 @@ def unrelated(
     """Say which settings do not fit together."""
     for names, expected, holds in related:
         if not holds(values):
-            found = ", ".join(f"{name} = {values[name]:g} (from {origins[name]})" for name in names)
+            found = ", ".join(f"{name} = {_shown(values[name])} (from {origins[name]})" for name in names)
             yield f"{names[0]}: expected {expected}, was {found}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

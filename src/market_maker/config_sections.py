@@ -4,11 +4,15 @@ Like every section they are frozen dataclasses with defaults; the comment behind
 settings reference. A name is unique over all sections: it is also the environment variable MM_<NAME>.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 _MASK: Final = "********"
+_SYMBOL_OF_MARKET: Final = re.compile(r"[A-Za-z0-9_-]{1,40}=[A-Za-z0-9]{1,40}")
+# No user, no query: what is sent there is a path that we make.
+_STREAM_URL: Final = re.compile(r"wss?://[A-Za-z0-9.-]+(:\d{1,5})?(/[A-Za-z0-9._/-]*)?")
 
 
 class Network(Enum):
@@ -41,6 +45,13 @@ class ForeignOrders(Enum):
 
     REFUSE = "refuse"
     LEAVE = "leave"
+
+
+class OutsideVenue(Enum):
+    """Whose prices are heard beside the exchange's own."""
+
+    NONE = "none"
+    BINANCE = "binance"
 
 
 class Secret:
@@ -215,6 +226,49 @@ class PaperSettings:
 
 
 @dataclass(frozen=True)
+class HedgerSettings:
+    """The reference market of a portfolio: the one that betas are to, and that hedges trade in."""
+
+    hedge_market: str = ""  # one of the quoted markets; empty: the first of them
+
+
+@dataclass(frozen=True)
+class OutsideSettings:
+    """Prices of another venue, public and without a key, for `reference_source = "outside"`.
+
+    Raises
+    ------
+    ValueError
+        If a symbol or the address is of another form, or a market is named twice.
+    """
+
+    outside_venue: OutsideVenue = OutsideVenue.NONE  # venue to listen to: none, or binance (USD-M futures)
+    outside_symbols: tuple[str, ...] = (
+        "BTC-USD=BTCUSDT",
+        "ETH-USD=ETHUSDT",
+    )  # our markets and their symbols there
+    outside_url: str = "wss://fstream.binance.com/public"  # where the venue's streams are
+
+    def __post_init__(self) -> None:
+        for pair in self.outside_symbols:
+            if not _SYMBOL_OF_MARKET.fullmatch(pair):
+                msg = f"outside_symbols: expected MARKET=SYMBOL such as BTC-USD=BTCUSDT, was {pair!r}"
+                raise ValueError(msg)
+        if len(self.symbols) < len(self.outside_symbols):
+            msg = f"outside_symbols: expected each market once, was {', '.join(self.outside_symbols)}"
+            raise ValueError(msg)
+        if not _STREAM_URL.fullmatch(self.outside_url):
+            msg = f"outside_url: expected ws:// or wss://, a host and maybe a path, was {self.outside_url!r}"
+            raise ValueError(msg)
+
+    @property
+    def symbols(self) -> dict[str, str]:
+        """Symbol of each market that has one."""
+        pairs = (pair.partition("=") for pair in self.outside_symbols)
+        return {market: symbol for market, _, symbol in pairs}
+
+
+@dataclass(frozen=True)
 class CredentialSettings:
     """Keys of the exchange account; an emulator hands out its own. From the environment or .env only."""
 
@@ -229,5 +283,7 @@ SHELL_SECTIONS: Final[dict[str, type]] = {
     "circuit_breaker": CircuitBreakerSettings,
     "dead_mans_switch": DeadMansSwitchSettings,
     "paper": PaperSettings,
+    "outside": OutsideSettings,
+    "hedger": HedgerSettings,
     "credentials": CredentialSettings,
 }

@@ -1,9 +1,9 @@
 """How much of one market the inventory of another is.
 
 From the covariance of the markets' moves (`return_covariance`): correlations, shrunk towards 0 until a pair
-has covered the warm-up; β_ij = ρ_ij·σ_j/σ_i, what a dollar of market j is worth in dollars of market i's risk;
-and the effective inventory q_i + Σ β_ij·q_j, so that a portfolio is skewed once and not twice. Source:
-design.md, section 5, "Skew" and "Cross-market". The Γ of models.md, section 3, takes `Correlation.covariance`.
+has covered the warm-up; β_ij = ρ_ij·σ_j/σ_i, what a dollar of market j is worth in dollars of market i's
+risk; and the effective inventory q_i + Σ β_ij·q_j, so that a portfolio is skewed once and not twice. Source:
+design.md, section 5. The Γ of models.md, section 3, takes `Correlation.covariance`.
 
 It refuses to lean on what it does not know: without a correlation the others add nothing. A limit is the
 other way around: `cautious_beta` takes a market that is not known yet for one that moves like the reference.
@@ -197,6 +197,10 @@ class Correlation:
     def correlation(self, one: str, other: str) -> float:
         """Correlation of two markets, shrunk by its coverage."""
         return float(correlation(self._settings[0], self.state[0], self._places[one], self._places[other]))
+
+    def coverage(self, one: str, other: str) -> float:
+        """How much of the warm-up a pair has covered, 0 to 1."""
+        return float(coverage(self._settings[0], self.state[0], self._places[one], self._places[other]))
 
     def matrix(self) -> Vector:
         """Correlations of all markets, in the order of their names, positive semi-definite."""

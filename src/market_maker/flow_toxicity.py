@@ -139,7 +139,8 @@ def add(state: FlowToxicityState, window: int, usual_lots: float, size_lots: flo
     buckets beyond a window are passed over: they would leave the same window.
     """
     size = max(usual_lots, 1.0)
-    left = size_lots - max(math.floor(size_lots / size) - float(window + 1), 0.0) * size
+    beyond = max(size_lots - state.room_lots, 0.0)
+    left = size_lots - max(math.floor(beyond / size) - float(window + 1), 0.0) * size
     closed = False
     while left > 0.0:
         if state.room_lots <= 0.0:
@@ -172,8 +173,6 @@ def remember(state: FlowToxicityState, window: int, history_s: float, now_ns: in
     """
     kept = math.exp(-float(max(now_ns - state.closed_ns, 0)) / NS_PER_S / history_s)
     state.closed_ns = now_ns
-    if state.filled < window:
-        return
     own = min(int(toxicity(state) * RANK_BINS), RANK_BINS - 1)
     total = 0.0
     lower = 0.0
@@ -183,5 +182,7 @@ def remember(state: FlowToxicityState, window: int, history_s: float, now_ns: in
         total += weight
         if i < own:
             lower += weight
+    if state.filled < window:
+        return
     state.rank = (lower + 0.5 * state.past[own]) / total if total >= LEAST_WINDOWS * window else 0.0
     state.past[own] += 1.0

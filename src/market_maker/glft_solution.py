@@ -11,11 +11,12 @@ Units as in `market_making_models`. It is the yardstick of the closed form, in t
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from market_maker.domain import BPS
 from market_maker.market_making_models import spread_base
 
 Vector = NDArray[np.float64]
@@ -80,10 +81,13 @@ def _scaled(values: Vector) -> Vector:
 
 @dataclass(frozen=True)
 class Portfolio:
-    """Several markets: γ, ξ, covariance Σ of the mids, and A, k and order size Δ of each."""
+    """Several markets: γ, ξ, covariance Σ of the mids, and A, k and order size Δ of each.
+
+    ξ is one, or one for each market.
+    """
 
     gamma: float
-    xi: float
+    xi: float | Vector
     covariance: Vector
     a_per_s: Vector
     k: Vector
@@ -109,3 +113,39 @@ def portfolio_offsets(portfolio: Portfolio, inventory: Vector) -> tuple[Vector, 
     half = base + portfolio.size * np.diag(skew) / 2.0
     lean = skew @ inventory
     return half + lean, half - lean
+
+
+def gamma_cross(portfolio: Portfolio, inventory: Vector) -> Vector:
+    """Inventory of each market that its quotes are to see: q_i + Σ_{j≠i} Γ_ij·q_j / Γ_ii.
+
+    By it, quotes that know one market alone lean by (Γq)_i. A market that does not move sees its own.
+    """
+    skew = portfolio_skew(portfolio)
+    own = np.diag(skew)
+    seen: Vector = np.divide(skew @ inventory, own, out=np.array(inventory, np.float64), where=own > 0.0)
+    return seen
+
+
+class QuotedMarkets(NamedTuple):
+    """Models of the markets in the units of `model_quotes`: γ per bps and order, A per s, k per bps."""
+
+    gamma: Vector
+    a_per_s: Vector
+    k_per_bps: Vector
+    order_usd: Vector
+
+
+def model_values_usd(models: QuotedMarkets, covariance: Vector, values_usd: Vector) -> Vector:
+    """`gamma_cross` of positions in USD, with each market's model in bps, seconds and orders.
+
+    Parameters
+    ----------
+    covariance
+        Of the log mids, bps² per second.
+    values_usd
+        Signed values of the positions.
+    """
+    # In USD per bp a position times a move is money, whatever the market's price.
+    per_bp = models.order_usd / BPS
+    portfolio = Portfolio(1.0, models.gamma / per_bp, covariance, models.a_per_s, models.k_per_bps, per_bp)
+    return gamma_cross(portfolio, values_usd / BPS) * BPS

@@ -10,9 +10,10 @@ leaves the rest resting. So it depends on the path where parts fill on both side
 is asked. What was held at anchoring is not kept: the nearest line of the side that reduces it is re-armed at
 its own price until the base is gone, and lines that would take inventory past N lines' worth are gated.
 
-The distance is a multiple of σ, set when the ladder is anchored, and anew only while the ladder is flat at
-its anchor. Past the outermost line nothing adds risk; far past it this stays so until the ladder is anchored
-anew around the mid, which happens after a while outside, though not while a strong trend still runs that way.
+The distance is a multiple of σ, set when the ladder is anchored. A ladder that is flat at its anchor is
+anchored anew where the distance that is wanted has changed by a factor. Past the outermost line nothing adds
+risk; far past it this stays so until the ladder is anchored anew around the mid, which happens after a while
+outside, though not while a strong trend still runs that way.
 
 A slot is one line for good. Levels count away from the market on both sides, as elsewhere: a bid's level l
 is line N−1−l, an ask's line l−N+1 (the lowest line never wants an ask, nor the highest a bid).
@@ -30,6 +31,8 @@ MAX_LEVELS: Final = 50
 # Time counts in slots, as it does for the toxicity guard: between two of them time alone changes nothing.
 _SLOT_NS: Final = 100 * NS_PER_MS
 _MAX_EXACT: Final = 2.0**53
+# Lines that grow by a ratio are a tick apart, and what floats lose of it.
+_LEAST_STEP_TICKS: Final = 1.01
 _BUY: Final = int(Side.BUY)
 _NONE: Final = int(Reason.NONE)
 _OUTSIDE: Final = int(Reason.GRID_OUTSIDE)
@@ -77,7 +80,7 @@ class GridSettings:
     grid_spacing_minutes: float = 5.0  # min, over which σ is taken
     grid_min_spacing_bps: float = 5.0  # bps, least distance of two lines; above twice the maker fee
     grid_max_spacing_bps: float = 200.0  # bps, largest distance
-    grid_respace_factor: float = 1.5  # change of the wanted distance that re-spaces a ladder that is flat
+    grid_respace_factor: float = 1.5  # change of wanted distance or size that re-anchors a flat ladder
     grid_recentre_s: float = 300.0  # s past the outermost line, after which the ladder is anchored anew
     grid_stop_bps: float = 100.0  # bps past the outermost line, from which on it only reduces
     grid_trend_pause: bool = True  # pause the lines that trade against a strong trend
@@ -150,12 +153,12 @@ def _anchor(
     line_lots: int,
     position_lots: int,
 ) -> None:
-    ladder.anchor_ticks = mid_ticks
+    ladder.anchor_ticks = math.floor(2.0 * mid_ticks + 0.5) / 2.0
     ladder.spacing_bps = spacing_bps
     # Equal ratios are narrowest at the bottom, and no two lines may come within a tick of each other.
     ratio = spacing_bps / BPS
     lowest_step = mid_ticks * math.exp(-float(settings.grid_levels) * ratio) * math.expm1(ratio)
-    is_arithmetic = settings.grid_spacing == _ARITHMETIC or lowest_step < 1.0
+    is_arithmetic = settings.grid_spacing == _ARITHMETIC or lowest_step < _LEAST_STEP_TICKS
     ladder.step_ticks = max(mid_ticks * ratio, 1.0) if is_arithmetic else 0.0
     ladder.hole = 0
     ladder.line_lots = line_lots
@@ -168,8 +171,8 @@ def _anchor(
 
 
 @kernel
-def _settle(settings: GridSettings, ladder: LadderState, position_lots: int) -> None:
-    """Read the hole off the position. What is traded against the base unloads it first."""
+def settle(settings: GridSettings, ladder: LadderState, position_lots: int) -> None:
+    """Read the hole of an anchored ladder off the position. What is traded against the base unloads it."""
     excess = position_lots - ladder.base_lots + ladder.hole * ladder.line_lots
     if excess * ladder.base_lots < 0:
         unloaded = min(abs(excess), abs(ladder.base_lots))
@@ -212,14 +215,23 @@ def _watch_bounds(settings: GridSettings, ladder: LadderState, mid_ticks: float,
 
 
 @kernel
-def _is_due(settings: GridSettings, ladder: LadderState, wanted_bps: float, now_ns: int) -> bool:
-    """Whether the ladder is to be anchored anew: outside for long enough, or flat and badly spaced."""
+def _ratio(a: float, b: float) -> float:
+    return max(a / b, b / a)
+
+
+@kernel
+def _is_due(
+    settings: GridSettings, ladder: LadderState, wanted_bps: float, line_lots: int, now_ns: int
+) -> bool:
+    """Whether the ladder is to be anchored anew: outside for long, or flat and spaced or sized badly."""
     if ladder.outside != 0:
         slots = now_ns // _SLOT_NS - ladder.outside_slot
         waited = float(slots) * (_SLOT_NS / NS_PER_S) >= settings.grid_recentre_s
         return waited and ladder.strong_direction != ladder.outside
-    change = max(wanted_bps / ladder.spacing_bps, ladder.spacing_bps / wanted_bps)
-    return ladder.hole == 0 and ladder.filled_lots == 0 and change >= settings.grid_respace_factor
+    if ladder.hole != 0 or ladder.filled_lots != 0:
+        return False
+    change = max(_ratio(wanted_bps, ladder.spacing_bps), _ratio(float(line_lots), float(ladder.line_lots)))
+    return change >= settings.grid_respace_factor
 
 
 @kernel
@@ -253,13 +265,14 @@ def follow(  # noqa: PLR0913 (one look is settings, state and six plain values)
     if not (1.0 <= mid_ticks < _MAX_EXACT and 0.0 <= sigma_bps < math.inf):
         return
     ladder.strong_direction = strong_direction
-    wanted_bps = _wanted_spacing_bps(settings, mid_ticks, sigma_bps)
-    if ladder.anchor_ticks > 0.0:
-        _settle(settings, ladder, position_lots)
+    is_anchored = ladder.anchor_ticks > 0.0
+    if is_anchored:
+        settle(settings, ladder, position_lots)
         _watch_bounds(settings, ladder, mid_ticks, now_ns)
-        if not _is_due(settings, ladder, wanted_bps, now_ns):
-            return
-    if line_lots > 0:
+    if line_lots <= 0:
+        return
+    wanted_bps = _wanted_spacing_bps(settings, mid_ticks, sigma_bps)
+    if not is_anchored or _is_due(settings, ladder, wanted_bps, line_lots, now_ns):
         _anchor(settings, ladder, mid_ticks, wanted_bps, line_lots, position_lots)
 
 
@@ -329,7 +342,7 @@ class Ladder:
 
     def __init__(self, settings: GridSettings, ladder: LadderState | None = None) -> None:
         self._levels = slots_each(settings)
-        self._settings = new_row(settings)[0]
+        self.settings = new_row(settings)[0]
         self.state = new_row(ladder or LadderState())[0]
 
     def follow(
@@ -343,17 +356,21 @@ class Ladder:
     ) -> None:
         """See the function of the same name."""
         now = (float(mid_ticks), float(sigma_bps), line_lots, position_lots, strong_direction, now_ns)
-        follow(self._settings, self.state, *now)
+        follow(self.settings, self.state, *now)
+
+    def settle(self, position_lots: int) -> None:
+        """See the function of the same name."""
+        settle(self.settings, self.state, position_lots)
 
     def lines(self, min_lots: int = 1) -> list[LadderLine]:
         """Lines that want an order, from the lowest."""
         found = []
         for side in Side:
             for level in range(self._levels):
-                price = int(line_ticks(self._settings, self.state, int(side), level))
+                price = int(line_ticks(self.settings, self.state, int(side), level))
                 if price > 0:
-                    line = int(_line_of(self._settings, int(side), level))
-                    size = int(rest_lots(self._settings, self.state, int(side), level, min_lots))
-                    reason = Reason(int(gate(self._settings, self.state, int(side), level)))
+                    line = int(_line_of(self.settings, int(side), level))
+                    size = int(rest_lots(self.settings, self.state, int(side), level, min_lots))
+                    reason = Reason(int(gate(self.settings, self.state, int(side), level)))
                     found.append(LadderLine(line, side, price, size, reason))
         return sorted(found)

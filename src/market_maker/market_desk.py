@@ -315,7 +315,9 @@ class MarketDesk:
         self._rows[slot]["last_change_ns"] = now_ns
 
     def on_post_only(self, slot: SlotId, now_ns: int, *, rejected: bool) -> None:
-        """Tell a slot's post-only safety how an order came out."""
+        """Tell a slot's post-only safety how an order came out; a hedge's slot has none."""
+        if slot not in self._rows:
+            return
         settings, state = self._params[0].post_only, self._rows[slot][0].post_only
         if rejected:
             post_only_safety.on_rejection(settings, state, now_ns)
@@ -352,6 +354,12 @@ class MarketDesk:
         return float(self._state["sigma_bps"][0])
 
     @property
+    def fees_bps(self) -> tuple[float, float]:
+        """Fees of making and of taking."""
+        market = self._params[0].market
+        return float(market.maker_fee_bps), float(market.taker_fee_bps)
+
+    @property
     def latency_s(self) -> float:
         """Mean order latency, s."""
         return float(self._account["order_latency_s"][0])
@@ -380,15 +388,19 @@ class MarketDesk:
             order.state in _RESTING
             and order.order.side == side
             and is_good_quote(order.remaining_lots, level_lots, order.price_ticks - mid, spread, sigma_ticks)
-            for order in orders.working((self.name,))
+            for order in self._quotes(orders)
         )
+
+    def _quotes(self, orders: OrderManager) -> list[TrackedOrder]:
+        """Orders here that are quotes; hedges are none."""
+        return [order for order in orders.working((self.name,)) if order.slot in self._rows]
 
     def side_reason(self, side: Side, orders: OrderManager) -> Reason:
         """Why a side is not quoted: the reason of its nearest level, or that what rests does not count."""
         reasons = [reason for slot, reason in self.reasons.items() if slot.side == side]
         # Of a ladder's lines the nearest that has something to do.
         reason = next((reason for reason in reasons if reason != Reason.GRID_IDLE), reasons[0])
-        rests = any(order.order.side == side for order in orders.working((self.name,)))
+        rests = any(order.order.side == side for order in self._quotes(orders))
         return Reason.QUOTE_FAR if rests and reason < Reason.NO_BOOK else reason
 
     def level_lots(self) -> int:

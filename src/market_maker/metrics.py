@@ -79,6 +79,7 @@ class MarketFigures:
     position_usd: Decimal
     quotes_live: int
     pnl_usd: dict[str, Decimal]  # by part
+    beta: float = 1.0  # to the reference market, as the limits count it
 
 
 class Metrics:
@@ -92,6 +93,12 @@ class Metrics:
         self._trend = self._gauge("mm_trend", "Direction times strength of the trend, -1 to 1")
         self._pnl = self._gauge("mm_pnl_usd", "Profit by part, USD", "part")
         self._equity = Gauge("mm_equity_usd", "Equity of the account, USD", registry=self.registry)
+        self._beta = self._gauge("mm_beta", "Beta to the reference market, as the limits count it")
+        self._net_beta = Gauge(
+            "mm_net_beta_usd",
+            "What all positions count as in the reference market, USD",
+            registry=self.registry,
+        )
         self._journal_failed = Gauge(
             "mm_journal_failed", "1 when the journal is not written", registry=self.registry
         )
@@ -126,12 +133,14 @@ class Metrics:
         self._position.labels(market).set(float(figures.position_usd))
         self._regime.labels(market).set(int(figures.regime))
         self._trend.labels(market).set(figures.trend)
+        self._beta.labels(market).set(figures.beta)
         for part, amount in figures.pnl_usd.items():
             self._pnl.labels(market, part).set(float(amount))
 
-    def show_account(self, equity_usd: Decimal, *, journal_failed: bool) -> None:
+    def show_account(self, equity_usd: Decimal, net_beta_usd: float = 0.0, *, journal_failed: bool) -> None:
         """Set what concerns the account and the process as a whole."""
         self._equity.set(float(equity_usd))
+        self._net_beta.set(net_beta_usd)
         self._journal_failed.set(journal_failed)
 
     def fill(self, market: str, side: Side, value_usd: Decimal) -> None:

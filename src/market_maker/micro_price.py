@@ -6,11 +6,11 @@ section 4) is what the mid is expected to become: estimated from a recording (`f
 here as a table. Where there is no table the weighted mid stands in.
 
 Rows of the table are ranges of the spread, columns ranges of |b| with b = (bids − asks)/(bids + asks) at the
-best prices. Values are shares of the half-spread towards the heavier side: the weighted mid is the table that
-says |b| everywhere, one row serves spreads of several widths, and −1 … 1 is [bid, ask]. Books of the other
-sign are the mirror image, so no table can prefer a side. Lines join the centres of columns, or a size that
-flickers about an edge would move every quote; rows are not joined, because spreads are whole ticks, and a
-market one tick wide is a different one from a market of two.
+best prices. Values are shares of the half-spread away from the heavier side: the weighted mid is the table
+that says |b| everywhere, one row serves spreads of several widths, and −1 … 1 is [bid, ask]. Books of the
+other sign are the mirror image, so no table can prefer a side. Lines join the centres of columns, or a size
+that flickers about an edge would move every quote; rows are not joined, because spreads are whole ticks, and
+a market one tick wide is a different one from a market of two.
 """
 
 import math

@@ -98,7 +98,7 @@ def _inventory_offset(row: ModelRow, line: int, inventory: float) -> float:
 
 @kernel
 def _looked_up(row: ModelRow, sigma: float, inventory: float) -> tuple[float, float]:
-    """Half-width and shift by the table, bps; beyond its last volatility they go on in a line."""
+    """Half-width and shift by the table, bps, for a volatility within it or below."""
     sigma = max(sigma, row.sigma_low)
     line = min(math.floor(math.log(sigma / row.sigma_low) / row.sigma_step), row.sigmas - 2)
     low = row.sigma_low * math.exp(row.sigma_step * float(line))
@@ -164,8 +164,11 @@ def half_and_shift(
         return half, skew * (wanted - held)
     skew = models.glft_skew(row.gamma, sigma, row.k_per_bps, row.a_per_s)
     if settings.model_finite and row.sigmas > 0:
-        half, shift = _looked_up(row, sigma, held)
-        return half, shift + skew * wanted
+        highest = row.sigma_low * math.exp(row.sigma_step * float(row.sigmas - 1))
+        half, shift = _looked_up(row, min(sigma, highest), held)
+        # Beyond the table it only widens, as the closed form does.
+        wider = 0.5 * skew * max(1.0 - highest / sigma, 0.0) if sigma > 0.0 else 0.0
+        return half + wider, shift + skew * wanted
     return models.spread_base(row.gamma, row.k_per_bps) + 0.5 * skew, skew * (wanted - held)
 
 

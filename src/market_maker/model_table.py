@@ -7,6 +7,7 @@ direction in which errors die out. `glft_solution` solves the same another way, 
 """
 
 import math
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -16,9 +17,8 @@ from market_maker.market_making_models import spread_base
 from market_maker.model_quotes import CELLS, ModelRow, ModelSettings
 
 _SQRT_S_PER_MINUTE: Final = math.sqrt(60.0)
-# Volatilities of the table, as factors on the calibrated one.
-_LOWEST: Final = 1.0 / 8.0
-_HIGHEST: Final = 16.0
+# Volatilities of the table: from the calibrated one by this factor down and up, an odd number of them.
+_REACH: Final = 8.0
 _MOST_SIGMAS: Final = 33
 # With more orders to the limit, the closed form is as good and a table too coarse.
 MOST_ORDERS: Final = 40
@@ -51,18 +51,16 @@ def model_row(settings: ModelSettings, limit_orders: float) -> ModelRow:
     )
     if not (settings.model_finite and 1 <= most <= MOST_ORDERS):
         return row
-    sigmas = np.geomspace(_LOWEST * sigma, _HIGHEST * sigma, min(CELLS // (2 * most + 1), _MOST_SIGMAS))
-    lines = [bid_offsets(row, float(one), most) for one in sigmas]
-    return ModelRow(
-        gamma=gamma,
-        a_per_s=row.a_per_s,
-        k_per_bps=row.k_per_bps,
-        horizon_s=row.horizon_s,
-        limit_orders=limit_orders,
+    each_way = (min(CELLS // (2 * most + 1), _MOST_SIGMAS) - 1) // 2
+    step = math.log(_REACH) / each_way
+    sigmas = [sigma * math.exp(step * at) for at in range(-each_way, each_way + 1)]
+    lines = [bid_offsets(row, one, most) for one in sigmas]
+    return replace(
+        row,
         most=most,
         sigmas=len(sigmas),
-        sigma_low=float(sigmas[0]),
-        sigma_step=math.log(_HIGHEST / _LOWEST) / (len(sigmas) - 1),
+        sigma_low=sigmas[0],
+        sigma_step=step,
         table=tuple(np.concatenate(lines).tolist()),
     )
 

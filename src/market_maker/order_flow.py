@@ -3,9 +3,9 @@
 Three measures make the direction. Order-flow imbalance of the best quotes (Cont, Kukanov and Stoikov 2014;
 models.md, section 5) with weak inequalities, over depth, in its own root mean square; the imbalance of the
 trade tape, signed over total volume; and whose arrivals are the more excited (`trade_arrivals`). The first
-explains 65 % of price moves, the tape 32 %, both together 67 % (there, table 4): so it weighs as much as the
-other two together, volume and number of trades half each. How one-sided volume is on its own clock, ranked in
-the market's past (`flow_toxicity`), says when to fear it.
+explains 65 % of price moves, the tape 32 %, both together 67 % (there, table 4): so it has two thirds of the
+weight, and the tape one, half by volume and half by arrivals. How one-sided volume is on its own clock, as a
+rank in the market's past (`flow_toxicity`), says when to fear it.
 
 A direction shifts both quotes with it, so that we neither sell early into buying nor buy into selling. Rare
 toxicity widens; together with a strong direction it pulls the side that is being run over: asks where buyers
@@ -42,15 +42,15 @@ class OrderFlowSettings:
     """How flow is measured and what is made of it. ValueError out of bounds."""
 
     flow_enabled: bool = True
-    flow_tau_s: float = 10.0  # s, time constant of tape imbalance and order-flow imbalance
+    flow_tau_s: float = 5.0  # s, time constant of tape imbalance and order-flow imbalance
     flow_arrival_s: float = 5.0  # s, time constant with which an arrival excites further ones
-    flow_bucket_s: float = 10.0  # s, a bucket of toxicity holds what usually trades in this time
+    flow_bucket_s: float = 5.0  # s, a bucket of toxicity holds what usually trades in this time
     flow_window_buckets: int = 20  # buckets that toxicity is measured over, at most 64
     flow_history_s: float = (
         7200.0  # s, time constant of what is usual, and of the past that toxicity ranks in
     )
     flow_gap_reset_s: float = 60.0  # s without book and trade after which what is recent starts anew
-    flow_quote_weight: float = 0.5  # weight of the best quotes' flow in the direction; the tape has the rest
+    flow_quote_weight: float = 0.67  # weight of the best quotes' flow in the direction; the tape has the rest
     flow_toxic_rank: float = 0.9  # rank of toxicity above which flow is toxic
     flow_pull_direction: float = 0.5  # direction from which toxic flow runs a side over
     flow_extra_sigmas: float = 0.5  # widening at the highest rank, in σ over the life of a quote
@@ -78,7 +78,7 @@ class OrderFlowState:
     total_lots: float = 0.0  # traded, decays alike
     volume_imbalance: float = 0.0  # −1 to 1, by the clock of volume
     quote_lots: float = 0.0  # order-flow imbalance of the best quotes, decays with flow_tau_s
-    quote_squares: float = 0.0  # ticks²·s, of what it moves prices by; slowly forgotten
+    quote_squares: float = 0.0  # ticks²·s, of the move that it stands for; slowly forgotten
     depth_lots: float = 0.0  # average size at a best quote
     bid_ticks: int = 0  # of the last book; 0: none
     bid_lots: int = 0
@@ -130,10 +130,11 @@ def quote_move_ticks(state: OrderFlowState) -> float:
 def _let_pass(settings: OrderFlowSettings, state: OrderFlowState, elapsed_s: float) -> None:
     recent = math.exp(-elapsed_s / settings.flow_tau_s)
     usual = math.exp(-elapsed_s / settings.flow_history_s)
-    in_history_s = settings.flow_history_s * (1.0 - usual)
     move = quote_move_ticks(state)
-    state.quote_squares = state.quote_squares * usual + move * move * in_history_s
-    state.span_s = state.span_s * usual + in_history_s
+    # The square of what decays, over the time that passed, so that the update rate does not matter.
+    held_s = 0.5 * settings.flow_tau_s * (1.0 - recent * recent)
+    state.quote_squares = state.quote_squares * usual + move * move * held_s
+    state.span_s = state.span_s * usual + settings.flow_history_s * (1.0 - usual)
     state.traded_lots *= usual
     if state.bid_ticks > 0:
         # The sizes that were shown count for as long as they were.

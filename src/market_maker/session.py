@@ -7,33 +7,31 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from market_maker.account_stream import AccountStream
 from market_maker.circuit_breaker import RateBackoff
 from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
-from market_maker.config_sections import SessionSettings
+from market_maker.config_sections import HedgerSettings
+from market_maker.correlation import CorrelationSettings
+from market_maker.cross_market import CrossMarket
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
-from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, Portfolio
+from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, NetBetaSettings, Portfolio
 from market_maker.gateway import FillReport, Gateway, OutcomeUnknown, VenueError
-from market_maker.instrument import Instrument
-from market_maker.ledger import Ledger, OpeningPosition
-from market_maker.market_desk import MarketDesk, warm_up
-from market_maker.metrics import MarketFigures, Metrics, Percentiles
-from market_maker.order_manager import OrderManager, RecoverPolicy
+from market_maker.ledger import Ledger
+from market_maker.market_desk import MarketDesk
+from market_maker.metrics import Metrics, Percentiles
+from market_maker.order_manager import OrderManager
 from market_maker.order_records import OrderSettings
 from market_maker.order_table import TrackedOrder
-from market_maker.orderbook_manager import BookSettings
 from market_maker.risk_manager import RiskManager, RiskSettings
 from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
 from market_maker.summary import Quotes, UptimeTracker
 from market_maker.trade_journal import TradeJournal
 
-_CANDLES: Final = 20
 _NS_PER_US: Final = 1_000
-_EXACT_DIGITS: Final = 60
 _REMEMBERED_ORDERS: Final = 5_000
 Limits = tuple[int, int]
 T = TypeVar("T")
@@ -51,6 +49,10 @@ class Surroundings:
     metrics: Metrics = field(default_factory=Metrics)
 
 
+def _lot_usd(desk: MarketDesk) -> float:
+    return 0.0 if desk.mark is None else float(desk.mark * desk.instrument.step)
+
+
 class Session:
     """State of one run over all its markets.
 
@@ -60,6 +62,8 @@ class Session:
         The account's equity at the beginning, USD.
     limits : dict
         (long, short) position limits in force by market, lots.
+    cross : CrossMarket
+        What the markets are to one another.
     reducing : bool
         Only reducing orders are wanted any more.
     quoted_until_ns : int
@@ -81,7 +85,9 @@ class Session:
         self.metrics = surroundings.metrics
         self.desks = desks
         self.ledger = ledger
-        self.risk = RiskManager(config.of(RiskSettings))
+        self.risk = RiskManager(config.of(RiskSettings), config.of(NetBetaSettings))
+        reference = config.of(HedgerSettings).hedge_market or next(iter(desks))
+        self.cross = CrossMarket(tuple(desks), config.of(CorrelationSettings), reference)
         self.uptime = {name: UptimeTracker(clock.now_ns()) for name in desks}
         self.decision_us = {name: Percentiles() for name in desks}
         self.started_ns = clock.now_ns()
@@ -114,6 +120,7 @@ class Session:
                 self.ledger.position_lots(name),
                 orders.exposure(name),
                 position.liquidation_price if position else None,
+                self.cross.betas[name],
             )
         if account.balance is None:
             return Portfolio(markets, None)
@@ -126,11 +133,21 @@ class Session:
         """Write positions and the limits in force into the desks; a halted account may only reduce."""
         portfolio = self.portfolio(orders, account)
         halted = Reason.STOPPING if self.reducing else self.risk.halt_reason
+        values_usd = self.values_usd()
         for name, desk in self.desks.items():
             limits = (0, 0) if halted else self.risk.limits_in_force(name, portfolio)
             self.limits[name] = limits
             desk.limit_reason = halted or Reason.POSITION_LIMIT
-            desk.set_account(self.ledger.position_lots(name), limits)
+            others_lots = self.cross.others_lots(name, values_usd, _lot_usd(desk))
+            desk.set_account(self.ledger.position_lots(name), limits, others_lots)
+
+    def values_usd(self) -> dict[str, float]:
+        """Signed values of the positions at their marks, for estimates, USD; 0 without a mark."""
+        return {name: self.ledger.position_lots(name) * _lot_usd(desk) for name, desk in self.desks.items()}
+
+    def net_beta_usd(self) -> float:
+        """Position in the reference market that all positions together count as, USD."""
+        return self.cross.net_beta_usd(self.values_usd())
 
     def decide(self, desk: MarketDesk, slot: SlotId) -> Decision:
         """Ask a desk about a slot, and take the time."""
@@ -181,6 +198,7 @@ class Session:
         """Book the mid of a market's new book."""
         self.events[desk.name] += 1
         self.ledger.on_mid(desk.name, desk.mid2_ticks, now_ns)
+        self.cross.on_mid(desk.name, float(desk.mid2_ticks), now_ns)
 
     def book_fill(self, desk: MarketDesk, report: FillReport) -> None:
         """Book one of our fills, once."""
@@ -208,22 +226,6 @@ class Session:
         self.rejected[market] += 1
         self.journal.note("rejected", {"market": market, "reason": reason})
         self.metrics.reject(market, reason)
-
-    def show_metrics(self, desk: MarketDesk, orders: OrderManager) -> None:
-        """Set the gauges of a market to what is now."""
-        direction, strength = desk.trend()
-        figures = MarketFigures(
-            regime=desk.measured_regime,
-            trend=int(direction) * strength,
-            position_usd=self.ledger.inventory_usd(desk.name),
-            quotes_live=len(orders.working((desk.name,))),
-            pnl_usd=self.ledger.attribution(desk.name).by_name(),
-        )
-        self.metrics.show(desk.name, figures)
-
-    def show_account_metrics(self) -> None:
-        """Set the gauges of the account to what is now."""
-        self.metrics.show_account(self.ledger.equity(), journal_failed=self.journal.failed is not None)
 
     def watch_equity(self) -> bool:
         """Tell the risk manager the equity; whether its halt (day loss, drawdown) came or went."""
@@ -339,65 +341,3 @@ class Session:
                 self.journal.funding(payment)
         # The exchange stamps a payment up to a second late: look back that far, but not before the start.
         self._funding_since_ns = max(self.started_ns, asked_ns - 10 * NS_PER_S)
-
-
-async def open_session(surroundings: Surroundings) -> Session:
-    """Ask the exchange for markets, fees, past prices, positions and balance, and set everything up.
-
-    Raises
-    ------
-    VenueError
-        If a market does not exist, or the exchange does not answer.
-    """
-    gateway, config = surroundings.gateway, surroundings.config
-    warm_up()
-    instruments = await gateway.instruments(config.of(SessionSettings).markets)
-    desks = {name: await _open_desk(surroundings, instrument) for name, instrument in instruments.items()}
-    # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.
-    leftovers = OrderManager(gateway, surroundings.clock, surroundings.entropy, config.of(OrderSettings))
-    await leftovers.recover(RecoverPolicy.CANCEL, instruments)
-    leverage = await gateway.leverage(tuple(instruments))
-    session = Session(surroundings, desks, await _open_ledger(gateway, instruments), leverage)
-    session.watch_equity()
-    session.journal.session_start(instruments, config.as_dict())
-    if gateway.simulated:
-        session.journal.note("paper", {"fill_model": gateway.simulated})
-    return session
-
-
-async def _open_desk(surroundings: Surroundings, instrument: Instrument) -> MarketDesk:
-    gateway, config, name = surroundings.gateway, surroundings.config, instrument.name
-    settings = config.of(SessionSettings)
-    desk = MarketDesk(
-        instrument,
-        await gateway.fees(name),
-        config.strategy_params(name),
-        config.of(BookSettings, name),
-        config.of(RiskSettings, name).mark_price_band,
-        settings.assumed_latency_s,
-    )
-    desk.book.shows_own = not gateway.simulated
-    if surroundings.journal.tape is not None:
-        desk.record(surroundings.journal.tape)
-    if settings.warm_from_candles:
-        desk.seed(await gateway.candles(name, _CANDLES))
-    return desk
-
-
-async def _open_ledger(gateway: Gateway, instruments: Mapping[str, Instrument]) -> Ledger:
-    """Books that start from the account's money and its positions, at the marks of the position reports.
-
-    The equity of a balance is of another instant, and of other marks; what was paid and earned is not.
-    """
-    positions = [report for report in await gateway.positions() if report.market in instruments]
-    equity = (await gateway.balance()).balance
-    opening = {}
-    with localcontext() as context:
-        context.prec = _EXACT_DIGITS
-        for report in positions:
-            instrument = instruments[report.market]
-            equity += instrument.size(report.size_lots) * (report.mark_price - report.open_price)
-            # No mid is known yet.
-            mid2_ticks = 2 * instrument.ticks_down(report.mark_price)
-            opening[report.market] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
-    return Ledger(instruments, equity, opening)

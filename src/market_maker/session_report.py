@@ -11,6 +11,7 @@ from market_maker.config_sections import SessionSettings
 from market_maker.domain import Action, OrderState, SlotId
 from market_maker.gateway import Gateway
 from market_maker.market_desk import MarketDesk
+from market_maker.metrics import MarketFigures
 from market_maker.order_manager import OrderManager
 from market_maker.session import Session
 from market_maker.status import MarketStatus, QuoteStatus, Status
@@ -55,6 +56,26 @@ def market_status(session: Session, orders: OrderManager, desk: MarketDesk) -> M
     )
 
 
+def show_metrics(session: Session, orders: OrderManager, desk: MarketDesk) -> None:
+    """Set the gauges of a market to what is now."""
+    direction, strength = desk.trend()
+    figures = MarketFigures(
+        regime=desk.measured_regime,
+        trend=int(direction) * strength,
+        position_usd=session.ledger.inventory_usd(desk.name),
+        quotes_live=len(orders.working((desk.name,))),
+        pnl_usd=session.ledger.attribution(desk.name).by_name(),
+        beta=session.cross.betas[desk.name],
+    )
+    session.metrics.show(desk.name, figures)
+
+
+def show_account_metrics(session: Session) -> None:
+    """Set the gauges of the account to what is now."""
+    failed = session.journal.failed is not None
+    session.metrics.show_account(session.ledger.equity(), session.net_beta_usd(), journal_failed=failed)
+
+
 def venue_of(config: Config, gateway: Gateway) -> str:
     """Where a session trades, in words: the network, and whether that is on paper."""
     network = config.of(SessionSettings).network.value
@@ -82,6 +103,7 @@ def status_of(session: Session, state: str, journal: Path, markets: Sequence[Mar
         pnl_usd=_cents(equity - session.start_equity),
         journal=str(journal),
         markets=list(markets),
+        net_beta_usd=f"{session.net_beta_usd():,.2f}" if len(session.desks) > 1 else "",
     )
 
 

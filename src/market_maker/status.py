@@ -47,7 +47,10 @@ class MarketStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole process at one instant: of the market's time, and of the machine's (`written_ns`)."""
+    """The whole process at one instant: of the market's time, and of the machine's (`written_ns`).
+
+    `net_beta_usd` is what all positions together count as in the reference market; empty for one market.
+    """
 
     pid: int
     state: str
@@ -60,6 +63,7 @@ class Status(msgspec.Struct, frozen=True):
     pnl_usd: str
     journal: str
     markets: list[MarketStatus]
+    net_beta_usd: str = ""
 
 
 class StatusError(Exception):
@@ -158,5 +162,6 @@ def status_view(status: Status, footer: str = "") -> Group:
         (status.venue, _REAL_MONEY if status.venue == _MAINNET else "bold"),
         (f"  profile {status.profile}  ", "bold"),
         f"equity {status.equity_usd} $  PnL {status.pnl_usd} $",
+        f"  net beta {status.net_beta_usd} $" if status.net_beta_usd else "",
     )
     return Group(head, table, Text(footer, style="dim"))

@@ -33,11 +33,12 @@ from market_maker.gateway import (
     StreamLost,
 )
 from market_maker.market_desk import MarketDesk
+from market_maker.opening import open_session
 from market_maker.order_manager import OrderManager
 from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSettings
 from market_maker.reconciliation import equity_at_their_marks, settle_books
 from market_maker.risk_manager import Approved
-from market_maker.session import Session, Surroundings, open_session
+from market_maker.session import Session, Surroundings
 from market_maker.shutdown import (
     Stop,
     books_for_positions,

@@ -279,6 +279,10 @@ class TradeJournal:
         """Anything else worth keeping, under a type of its own."""
         self._write(kind, masked(fields))
 
+    def keep(self, kind: str, fields: Mapping[str, object]) -> None:
+        """What a restart needs, under a type of its own; a full queue does not drop it."""
+        self._write(kind, fields, keep=True)
+
     def close(self) -> None:
         """Write what waits, and end."""
         if self.tape is not None:
@@ -346,13 +350,37 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 
 def latest_journal(folder: Path) -> list[Path]:
     """Files, in order, of the session that was written last; empty where there is none."""
-    written: dict[str, int] = {}
-    files = sorted(folder.glob(f"*-*-*{JOURNAL_SUFFIX}"))
-    for path in files:
-        session = _session(path)
-        written[session] = max(written.get(session, 0), path.stat().st_mtime_ns)
-    latest = max(written, key=lambda session: (written[session], session), default="")
-    return [path for path in files if _session(path) == latest]
+    return next(iter(_sessions(folder)), [])
+
+
+def latest_records(folder: Path, kind: str, sessions: int) -> Iterator[list[dict[str, Any]]]:
+    """Records of one type by session, the last first, at most so many; damaged lines are left out."""
+    begin = b'{"type":"%s",' % kind.encode()
+    for files in _sessions(folder)[:sessions]:
+        found = []
+        for path in files:
+            with path.open("rb") as file:
+                found += [_decoded(line) for line in file if line.startswith(begin)]
+        yield [record for record in found if record is not None]
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _sessions(folder: Path) -> list[list[Path]]:
+    """Files of each session in order, the session that was written last first."""
+    sessions: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob(f"*-*-*{JOURNAL_SUFFIX}")):
+        sessions.setdefault(_session(path), []).append(path)
+
+    def written(session: str) -> tuple[int, str]:
+        return max(path.stat().st_mtime_ns for path in sessions[session]), session
+
+    return [sessions[session] for session in sorted(sessions, key=written, reverse=True)]
 
 
 def _session(path: Path) -> str:

@@ -19,6 +19,7 @@ from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
 from market_maker.reconciliation import compare_account
 from market_maker.session import Session
+from market_maker.session_report import show_account_metrics, show_metrics
 from market_maker.startup import DeadMansSwitch
 from market_maker.stream_watch import StreamWatch
 
@@ -110,9 +111,9 @@ class Upkeep:
         while True:
             await asyncio.sleep(_KEEP_S)
             for desk in session.desks.values():
-                session.show_metrics(desk, self._orders)
+                show_metrics(session, self._orders, desk)
                 await asyncio.sleep(0)
-            session.show_account_metrics()
+            show_account_metrics(session)
             self._streams.count_unknown(session.gateway.unknown)
             if session.watch_equity():
                 session.refresh_limits(self._orders, self._account)

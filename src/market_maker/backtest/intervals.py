@@ -25,6 +25,9 @@ RESAMPLES: Final = 2_000
 _LEAST_BLOCK_S: Final = 60.0
 _LEAST_BLOCKS: Final = 3
 _S_PER_HOUR: Final = 3600.0
+# Drawn series beyond each end of an interval, at least, and most series that are drawn for it.
+_BEYOND: Final = 20
+_MOST_RESAMPLES: Final = 60_000
 # Of the drawn series; where more are not defined, nor is the interval.
 _DEFINED: Final = 0.95
 _PARTS: Final = ("spread", "adverse_selection", "inventory", "fees", "rebates", "funding")
@@ -209,6 +212,48 @@ def _between(
     with np.errstate(divide="ignore", invalid="ignore"):
         estimate = float(of(first[0])) - float(of(second[0]))
         return _interval(estimate, of(first[1]) - of(second[1]), blocks, confidence)
+
+
+def paired(
+    first: NDArray[Any], others: Sequence[NDArray[Any]], *, seed: int = 0, confidence: float = CONFIDENCE
+) -> list[Interval | None]:
+    """By how much the PnL of each of `others` exceeds the first's, USD an hour, drawn in pairs.
+
+    What is drawn is the difference of each stretch of time: it is exactly 0 where two are the same. At a high
+    confidence more series are drawn, or its ends would rest on none.
+
+    Parameters
+    ----------
+    first, others : arrays of Bucket
+        Of the same time.
+
+    Returns
+    -------
+    list
+        Nothing of any where there are fewer than three blocks.
+    """
+    blocks = block_count(first)
+    if blocks < _LEAST_BLOCKS or not others:
+        return [None] * len(others)
+    pnl = _pnl_of(first)
+    columns = np.array([_pnl_of(other) - pnl for other in others])
+    hours = float(first["seconds"].sum()) / _S_PER_HOUR
+    wanted = math.ceil(2.0 * _BEYOND / (1.0 - confidence))
+    resamples = min(max(RESAMPLES, wanted), _MOST_RESAMPLES)
+    length = block_length(first)
+    return [
+        _interval(
+            float(column.sum()) / hours,
+            resample(column[None], length, resamples, seed)[0] / hours,
+            blocks,
+            confidence,
+        )
+        for column in columns
+    ]
+
+
+def _pnl_of(buckets: NDArray[Any]) -> NDArray[np.float64]:
+    return _pnl({part: buckets[part] for part in _PARTS})
 
 
 class Difference(NamedTuple):

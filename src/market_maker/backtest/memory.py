@@ -17,7 +17,14 @@ for its interval, while a jump renews its hold, nor of a ladder, whose lines do 
 import math
 from typing import Final
 
-from market_maker import pricing_engine, resting_order, toxicity_guard, volatility_regime, wanted_quote
+from market_maker import (
+    order_flow,
+    pricing_engine,
+    resting_order,
+    toxicity_guard,
+    volatility_regime,
+    wanted_quote,
+)
 from market_maker.backtest.rows import Bench, MemoRow, Quoter
 from market_maker.domain import NS_PER_S, Action, Reason
 from market_maker.fills.rows import NEVER_NS
@@ -55,7 +62,7 @@ def note_news(b: Bench, n: int) -> None:
 
 @inner_kernel
 def note_group(b: Bench, n: int) -> None:
-    """After a book: give the group's market a new number, if anything but sizes and depths is new."""
+    """After a book or a trade: give the group's market a new number, if anything but sizes and depths is new."""
     g, s = b.groups[n], b.states[n]
     p, view = b.params[g.leader], s.market_view
     buy = toxicity_guard.imbalance_check(p.imbalance, s.toxicity, 1)
@@ -65,6 +72,8 @@ def note_group(b: Bench, n: int) -> None:
     same = same and g.fast_sigma_bps == view.sigma_fast_bps and g.regime == view.regime
     same = same and g.direction == view.trend_direction and g.strong == view.trend_strong
     same = same and g.warm == s.warm and g.buy_imbalance == buy and g.sell_imbalance == sell
+    buy_flow, sell_flow = order_flow.pulls(p.flow, s.flow, 1), order_flow.pulls(p.flow, s.flow, -1)
+    same = same and g.buy_flow == buy_flow and g.sell_flow == sell_flow
     same = same and g.flow_direction == s.flow.direction and g.flow_rank == s.flow.toxic_rank
     same = same and g.lead_bps == s.reference.lead_bps and g.lean_bps == s.reference.lean_bps
     if same:
@@ -81,6 +90,8 @@ def note_group(b: Bench, n: int) -> None:
     g.warm = s.warm
     g.buy_imbalance = buy
     g.sell_imbalance = sell
+    g.buy_flow = buy_flow
+    g.sell_flow = sell_flow
     g.flow_direction = s.flow.direction
     g.flow_rank = s.flow.toxic_rank
     g.lead_bps = s.reference.lead_bps

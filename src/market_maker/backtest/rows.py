@@ -142,6 +142,8 @@ class GroupRow:
     warm: bool = False
     buy_imbalance: int = 0
     sell_imbalance: int = 0
+    buy_flow: bool = False  # pulled by toxic flow
+    sell_flow: bool = False
     flow_direction: float = 0.0
     flow_rank: float = 0.0
     lead_bps: float = 0.0  # of the reference

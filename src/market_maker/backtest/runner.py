@@ -89,6 +89,7 @@ def _note_trade(b: Bench, feed: int, side: int, ticks: int, lots: int, now_ns: i
         if b.groups[n].feed == feed:
             one, leader = slice(n, n + 1), b.groups[n].leader
             pipeline.observe_trade(b.params[leader : leader + 1], b.states[one], side, ticks, lots, now_ns)
+            memory.note_group(b, n)
 
 
 @inner_kernel

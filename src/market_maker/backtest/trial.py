@@ -20,6 +20,7 @@ from market_maker.backtest.look_ahead import Checked
 from market_maker.backtest.outcome import Label, Outcome
 from market_maker.backtest.pieces import between, sliced
 from market_maker.backtest.portfolio import Seat, SharedAccount, side_by_side
+from market_maker.backtest.reference import Reference, reference_of, with_reference
 from market_maker.backtest.tally import Entry, Tally
 from market_maker.backtest.yardsticks import Yardsticks, find_yardsticks
 from market_maker.domain import NS_PER_S
@@ -53,6 +54,7 @@ class TrialSettings:
     start_equity_usd: float = 10_000.0
     book: BookSettings = field(default_factory=BookSettings)
     look_ahead_instants: int = 0  # at which it is checked that nothing looks ahead
+    reference: str = ""  # market of the same store that is the outside reference of all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ class _Match:
     ) -> None:
         info, span = store.info(market), find_span(store.info(market), settings)
         self._settings = settings
-        self._watched = Watched(store, market, span, funding_of(info, settings), told)
+        self._watched = Watched(
+            store, market, span, funding_of(info, settings), told, _reference_for(market, store, settings)
+        )
         self.contest = prepare(info, self._watched, entered, settings)
         self.run = self.contest.new_run()
         players = zip(self.contest.labels, self.contest.contestants, strict=True)
@@ -242,15 +246,22 @@ def funding_of(info: MarketInfo, settings: TrialSettings) -> Funding:
     return NO_FUNDING if has_own else settings.funding.get(info.market, NO_FUNDING)
 
 
+def _reference_for(market: str, store: Store, settings: TrialSettings) -> Reference | None:
+    """Outside prices to put into a market; none of its own."""
+    is_other = settings.reference not in ("", market)
+    return reference_of(store, settings.reference) if is_other else None
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A market as it is read, with funding; tells how far that is."""
+    """A market as it is read, with funding and outside prices; tells how far that is."""
 
     store: Store
     market: str
     span: Span
     funding: Funding
     told: Told
+    reference: Reference | None = None
 
     def hours(self, doing: str, to_ns: int) -> Iterator[Hour]:
         """Events of the span up to and without an instant, in pieces."""
@@ -263,9 +274,11 @@ class Watched:
 
     def between(self, from_ns: int, to_ns: int) -> Iterator[Hour]:
         """Events from an instant up to and without another, which begin with the book of then."""
-        hours = between(self.store.hours(self.market), from_ns, to_ns)
+        hours = with_funding(between(self.store.hours(self.market), from_ns, to_ns), self.funding)
+        if self.reference is not None:
+            hours = with_reference(hours, self.reference, (from_ns, to_ns))
         # Small enough to be stopped soon, and for a bar that moves.
-        return (piece for hour in with_funding(hours, self.funding) for piece in sliced(hour, _ROWS))
+        return (piece for hour in hours for piece in sliced(hour, _ROWS))
 
 
 def _sample_s(span: Span) -> float:

@@ -44,6 +44,7 @@ _SLOWEST_MS: Final = 60_000.0
         "mm backtest --data data --one-account",
         "mm backtest --data data --check-look-ahead",
         "mm backtest --data data --funding funding.parquet --funding-venue hyperliquid",
+        "mm backtest --data data --reference BTC-USD --set reference_source=outside --set reference_beta=0.5",
         "mm backtest --data bars/crash-days-1m.parquet --stress",
     )
 )
@@ -118,6 +119,12 @@ def backtest(
     funding_venue: Annotated[
         str, typer.Option("--funding-venue", metavar="NAME", help="Whose, of that table.")
     ] = "hyperliquid",
+    reference: Annotated[
+        str,
+        typer.Option(
+            "--reference", metavar="MARKET", help="Of the same data: the outside reference of all others."
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 1,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="DIR", help="Keep everything there, for mm report.")
@@ -144,6 +151,7 @@ def backtest(
     from market_maker.backtest.funding import read_funding
     from market_maker.backtest.trial import EVER, TrialSettings
     from market_maker.orderbook_manager import BookSettings
+    from market_maker.recordings.discovery import market_name
 
     baselines = tuple(dict.fromkeys(baseline or ()))
     wanted = _Wanted(data, tuple(market or ()), baselines, save, replace=replace, one_account=one_account)
@@ -160,6 +168,7 @@ def backtest(
         start_equity_usd=deposit,
         book=configs[0].of(BookSettings),
         look_ahead_instants=_INSTANTS if check_look_ahead else 0,
+        reference=market_name(reference) if reference else "",
     )
     _check_names(wanted.baselines, terms.fill_models)
     if stress:
@@ -188,6 +197,7 @@ def _stress(
         ("--baseline", wanted.baselines),
         ("--save", wanted.save),
         ("--one-account", wanted.one_account),
+        ("--reference", terms.reference),
     )
     for option, given in refused:
         if given:

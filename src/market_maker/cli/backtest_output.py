@@ -45,6 +45,7 @@ def header(
             "taker_fee_bps": fees.taker_bps,
             "rebate_tiers": fees.rebate_tiers,
             "deposit_usd": settings.start_equity_usd,
+            "reference": settings.reference,
         },
         "look_ahead": {
             trial.market: [

@@ -1,4 +1,4 @@
-"""`mm calibrate`: volatility and the reach of orders in recorded markets, or why they cannot be had."""
+"""`mm calibrate`: what recorded markets say of volatility, orders and the micro-price, or why they do not."""
 
 import json
 from contextlib import contextmanager
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from market_maker.fitting.calibration import Part
-    from market_maker.fitting.record import Calibration
+    from market_maker.fitting.record import Calibration, MicroPrice, Ranges
     from market_maker.recordings.store import Hour, Store
 
 
 _REFUSED = "refused"
+_NOTHING = "-"
 
 
 @app.command(
     epilog=examples(
         "mm calibrate data",
         "mm calibrate recordings/hyperliquid --market BTC-USD --share 0.2",
+        "mm calibrate data --write calibrated.toml && mm backtest data --config calibrated.toml",
         "mm calibrate data --from 2026-01-06T00:00:00 --to 2026-01-06T06:00:00 --json",
     )
 )
@@ -47,21 +49,31 @@ def calibrate(
     until: Annotated[
         datetime | None, typer.Option("--to", metavar="TIME", help="Span up to here, UTC.")
     ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", metavar="FILE", help="Write what was found as a TOML file of settings."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit what the model quotes need: volatility, and how many orders reach how far from the mid.
 
     λ(δ) = A·exp(−k·δ) is the number of taker orders a second, on one side, that reach δ ticks from the mid.
-    A poor fit is refused with its reason. mm backtest does the same on the first part of its span.
+    The micro-price is what the mid is expected to become by the sizes at the best prices. A poor fit is
+    refused with its reason. mm backtest does the same on the first part of its span.
     """
     from market_maker.backtest.trial_data import cache_folder, chosen, open_data
+    from market_maker.cli.calibrate_settings import check_target, write_settings
 
+    if write:
+        check_target(write)
     with interruptible("stopped"):
         store = open_data(data, cache_folder(), conversion_progress)
         markets = chosen(store, data, market or ())
         parts = {name: _part(store, name, since, until, share) for name in markets}
         with _progress(parts) as bars:
             found = [_calibrated(store, name, part, bars) for name, part in parts.items()]
+    if write:
+        write_settings(write, data, found)
     _show(data, store, found, as_json=as_json)
     if all(calibration.refused for calibration in found):
         raise typer.Exit(ExitCode.DATA)
@@ -131,6 +143,8 @@ def _show(path: Path, store: "Store", found: "list[Calibration]", *, as_json: bo
     for calibration in found:
         for why in filter(None, (calibration.volatility.refused, calibration.arrivals.refused)):
             note(f"{calibration.market} is refused: {why}")
+        if calibration.micro_price.refused:
+            note(f"{calibration.market} has no micro-price: {calibration.micro_price.refused}")
 
 
 def _cells(found: "Calibration") -> dict[str, str]:
@@ -142,12 +156,34 @@ def _cells(found: "Calibration") -> dict[str, str]:
         "sigma, bps/√minute": _REFUSED if no_sigma else f"{sigma.sigma_bps:.2f}",
         "sigma, ticks/√s": _REFUSED if no_sigma else f"{sigma.sigma_ticks:.4g} ± {sigma.sigma_error:.2g}",
         "from returns over, s": "" if no_sigma else f"{sigma.interval_s:g}",
+        **_range_cells(found.ranges),
         "A, 1/s": _REFUSED if no_fit else f"{fit.a_per_s:.3g} ± {fit.a_error:.1g}",
         "k, 1/tick": _REFUSED if no_fit else f"{fit.k_per_tick:.3g} ± {fit.k_error:.1g}",
         "1/k, bps": "" if no_fit else f"{BPS / fit.k_per_tick / found.mid_ticks:.3f}",
         "R²": f"{fit.r2:.3f}" if fit.to_ticks else "",
         "taker orders": f"{fit.orders:,}",
         "that reach, ticks": f"{fit.from_ticks:g} … {fit.to_ticks:g}" if fit.to_ticks else "",
+        **_micro_price_cells(found.micro_price),
+    }
+
+
+def _range_cells(found: "Ranges") -> dict[str, str]:
+    figures = (found.close_bps, found.rogers_satchell_bps, found.bipower_bps)
+    names = ("  one-minute closes", "  Rogers-Satchell", "  bipower")
+    shown = [_NOTHING if found.refused else f"{figure:.2f}" for figure in figures]
+    jumps = _NOTHING if found.refused else f"{found.jump_share:.0%}"
+    return {**dict(zip(names, shown, strict=True)), "  share of jumps": jumps}
+
+
+def _micro_price_cells(found: "MicroPrice") -> dict[str, str]:
+    """By spread, the lean where the book is one-sided: the last column of the table."""
+    if found.refused:
+        return {"micro-price, half-spreads": _REFUSED, "  of spreads to, ticks": ""}
+    columns = len(found.table) // len(found.spreads_ticks)
+    leans = found.table[columns - 1 :: columns]
+    return {
+        "micro-price, half-spreads": " ".join(f"{lean:.2f}" for lean in leans),
+        "  of spreads to, ticks": " ".join(f"{edge:g}" for edge in found.spreads_ticks),
     }
 
 

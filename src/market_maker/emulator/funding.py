@@ -27,6 +27,13 @@ def sample_ns(rules: MoneyRules) -> int:
     return min(round(rules.funding_sample_s * NS_PER_S), period_ns(rules) // _LEAST_SAMPLES)
 
 
+def premium_for(rate: float, rules: MoneyRules) -> float:
+    """Return the constant premium that makes a rate of the period, both fractions; the cap left aside."""
+    eighths = _HOURS * rate
+    clamp = rules.funding_clamp if eighths > rules.funding_interest else -rules.funding_clamp
+    return eighths + clamp
+
+
 class FundingMeter:
     """Running weighted mean of one market's premium index since the last payment."""
 

@@ -116,9 +116,12 @@ class Market:
 
     def refresh_mark(self, now_ns: int) -> bool:
         """Read the index and move the mark: index + EMA(mid − index). Returns whether the mark changed."""
-        index = self.flow.index_price() if self.started else Decimal(0)
-        if index <= 0:
+        price = self.flow.index_price() if self.started else Decimal(0)
+        if price <= 0:
             return False
+        index = self._below_premium(price)
+        if not self.index:
+            self._basis = float(price - index)
         self.index = index
         self._move_basis(float(index), now_ns)
         unit = self.mark_unit
@@ -129,6 +132,10 @@ class Market:
         changed = mark != self.mark
         self.mark = mark
         return changed
+
+    def _below_premium(self, price: Decimal) -> Decimal:
+        premium = self._rules.funding_premium
+        return (price / (1 + Decimal(premium))).quantize(price) if premium else price
 
     def _move_basis(self, index: float, now_ns: int) -> None:
         bid, ask = self.book.best_ticks(Side.BUY), self.book.best_ticks(Side.SELL)

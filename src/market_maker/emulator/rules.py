@@ -106,6 +106,7 @@ class MoneyRules:
     funding_sample_s: float = 5.0  # time between samples of the premium index
     funding_interest: float = 0.0001  # interest term of the funding rate, 8 hours
     funding_clamp: float = 0.0005  # limit of interest minus premium, 8 hours
+    funding_premium: float = 0.0  # of the generated or recorded price over the index, a fraction
     impact_notional_usd: Decimal = Decimal(10_000)  # size at which the premium's impact prices are taken
     liquidation_enabled: bool = True
 

@@ -178,7 +178,7 @@ def instruments(markets: Sequence[str]) -> list[Instrument]:
     UnknownMarket
         If one of them does not exist.
     """
-    return [_model(market).instrument for market in markets]
+    return [market_model(market).instrument for market in markets]
 
 
 def build_flows(scenario: str, markets: Sequence[str], seed: int, start_ns: int) -> list[Flow]:
@@ -198,11 +198,18 @@ def build_flows(scenario: str, markets: Sequence[str], seed: int, start_ns: int)
     for market in markets:
         own = chosen.alt_schedule if market == WILD_ALT else None
         schedule = own or chosen.schedule
-        flows.append(GeneratedFlow(_adapted(_model(market), chosen), schedule, seed, start_ns))
+        flows.append(GeneratedFlow(_adapted(market_model(market), chosen), schedule, seed, start_ns))
     return flows
 
 
-def _model(market: str) -> MarketModel:
+def market_model(market: str) -> MarketModel:
+    """Model of a generated market, in no scenario.
+
+    Raises
+    ------
+    UnknownMarket
+        If it does not exist.
+    """
     if market not in _MODELS:
         hint = _hint(market, list(_MODELS))
         msg = f"expected a market of {', '.join(_MODELS)}, was {market!r}{hint}"

@@ -1,4 +1,4 @@
-"""A market's first part in, σ, A and k out: hours are taken one at a time, and nothing later is looked at."""
+"""A market's first part in, what is fitted out: hours are taken one at a time, nothing later is looked at."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from market_maker.domain import NS_PER_S
+from market_maker.fitting.bars import MinuteBars, ranges
 from market_maker.fitting.intensity import FitSettings, ReachCounts, block_edges_ns, fit, reaches
+from market_maker.fitting.micro_price import StepCounts, fit_micro_price
 from market_maker.fitting.movement import volatility
 from market_maker.fitting.quotes import QuoteReader, Quotes
 from market_maker.fitting.record import Calibration
@@ -66,6 +68,8 @@ class Calibrator:
         self._market, self._part, self._settings = market, part, settings
         self._reader = QuoteReader()
         self._counts = ReachCounts(part.start_ns, part.end_ns)
+        self._steps = StepCounts(part.start_ns, part.end_ns)
+        self._bars = MinuteBars()
         self._last: tuple[int, int] = (0, 0)  # best quotes in force
         self._heard_ns = part.start_ns
         self._edges = block_edges_ns(part.start_ns, part.end_ns)
@@ -82,7 +86,8 @@ class Calibrator:
             return
         columns: list[Any] = [column[:end] for column in hour]
         rows = Hour(*columns)
-        found = self._reader.read(rows)
+        found, sized = self._reader.read_both(rows)
+        self._steps.take(sized)
         begin = int(np.searchsorted(found.ns, self._part.start_ns, side="left"))
         if begin:
             self._last = (int(found.bid_ticks[begin - 1]), int(found.ask_ticks[begin - 1]))
@@ -93,6 +98,7 @@ class Calibrator:
         pairs = zip(firsts, found, strict=True)
         quotes = Quotes(*(np.concatenate([[first], column[begin:]]) for first, column in pairs))
         self._note_time(quotes, heard_ns)
+        self._bars.take(quotes, heard_ns)
         ns, reach = reaches(rows, quotes)
         self._counts.take(ns, reach)
         self._last = (int(quotes.bid_ticks[-1]), int(quotes.ask_ticks[-1]))
@@ -114,6 +120,8 @@ class Calibrator:
             arrivals=fit(
                 self._counts.at_least(), self._block_ns / NS_PER_S, self._touch_ticks(), self._settings
             ),
+            micro_price=fit_micro_price(self._steps),
+            ranges=ranges(*self._bars.bars(), grid),
         )
 
     def _touch_ticks(self) -> float:

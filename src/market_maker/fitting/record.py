@@ -74,6 +74,69 @@ class Volatility:
 
 
 @dataclass(frozen=True, slots=True)
+class MicroPrice:
+    """Where the mid is expected to go by the sizes at the best prices, as `MicroPriceSettings` takes it.
+
+    Attributes
+    ----------
+    table : tuple of float
+        Shares of the half-spread, row by row; empty where refused.
+    spreads_ticks : tuple of float
+        Widest spread of each row.
+    uncut, errors : tuple of float
+        The table before it was cut to the spread, −1 … 1, and the standard errors of what was cut.
+    steps, moves : int
+        Changes of the best quotes or their sizes, and those that moved the mid.
+    terms : int
+        Moves of the mid after which the sum had converged.
+    refused : str
+        Why it is not to be used; empty where it is good.
+    """
+
+    table: tuple[float, ...] = ()
+    spreads_ticks: tuple[float, ...] = ()
+    uncut: tuple[float, ...] = ()
+    errors: tuple[float, ...] = ()
+    steps: int = 0
+    moves: int = 0
+    terms: int = 0
+    refused: str = NOT_FITTED
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What other estimators than σ's say, all in bps per √minute, from one-minute bars of the mid.
+
+    Attributes
+    ----------
+    minutes : int
+        Whole minutes of trusted book.
+    close_bps, parkinson_bps, garman_klass_bps, rogers_satchell_bps, yang_zhang_bps : float
+        From closes (about their mean), and from ranges.
+    realised_bps, bipower_bps : float
+        From pairs of neighbouring returns: with jumps, and without.
+    jump_share : float
+        Share of the realised variance that is jumps, RV − BV; 0 where BV is the larger.
+    two_scale_bps : float
+        From mids a second apart over the longest time without a gap, freed of their noise.
+    refused : str
+        Why there are none; empty where there are.
+    """
+
+    minutes: int = 0
+    close_bps: float = 0.0
+    parkinson_bps: float = 0.0
+    garman_klass_bps: float = 0.0
+    rogers_satchell_bps: float = 0.0
+    yang_zhang_bps: float = 0.0
+    realised_bps: float = 0.0
+    bipower_bps: float = 0.0
+    jump_share: float = 0.0
+    two_scale_bps: float = 0.0
+    refused: str = NOT_FITTED
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """What is known of a market from a part of its recording, and nothing later.
 
@@ -87,6 +150,8 @@ class Calibration:
         Averages over that time.
     symmetric_half_ticks : float
         Best half-width of the symmetric baseline on this part; 0: not looked for.
+    micro_price, ranges : MicroPrice, Ranges
+        A table for the fair value, and the mid's volatility by other estimators; the models need neither.
     """
 
     market: str
@@ -98,6 +163,8 @@ class Calibration:
     volatility: Volatility = Volatility()
     arrivals: Arrivals = Arrivals()
     symmetric_half_ticks: float = 0.0
+    micro_price: MicroPrice = MicroPrice()
+    ranges: Ranges = Ranges()
 
     @property
     def sigma_ticks(self) -> float:

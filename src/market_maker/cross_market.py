@@ -1,0 +1,67 @@
+"""What the markets of a session are to one another: betas for limits, and the inventory that a skew sees.
+
+The matrix goes by what stood last in each second, so mids are kept until their second is over; betas change
+then, and the skew of a market with them when its account is written next.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from market_maker.correlation import MAX_MARKETS, Correlation, CorrelationSettings
+from market_maker.domain import NS_PER_S
+
+
+class CrossMarket:
+    """Mids in; betas, and what the other markets add to an inventory, out.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The quoted markets. Those beyond `MAX_MARKETS` are seen alone, and their betas count as 1.
+    reference : str
+        The market that betas are to, one of the names.
+
+    Attributes
+    ----------
+    betas : dict
+        By market, what a USD there moves like in the reference market, USD; 1 as far as that is unknown.
+    """
+
+    def __init__(self, names: Sequence[str], settings: CorrelationSettings, reference: str) -> None:
+        seen = sorted(names, key=lambda name: name != reference)[:MAX_MARKETS]
+        self.reference = reference
+        self.betas = dict.fromkeys(names, 1.0)
+        self._matrix = Correlation(seen, settings)
+        self._heard: dict[str, float] = {}
+        self._heard_ns = 0
+
+    @property
+    def matrix(self) -> Correlation:
+        """The covariance of the markets and what is made of it."""
+        return self._matrix
+
+    def on_mid(self, name: str, mid: float, now_ns: int) -> None:
+        """Take a market's mid price in."""
+        if len(self._matrix.names) == 1 or name not in self._matrix.names:
+            return
+        if now_ns // NS_PER_S != self._heard_ns // NS_PER_S:
+            self._end_second(now_ns)
+        self._heard[name] = mid
+        self._heard_ns = now_ns
+
+    def _end_second(self, now_ns: int) -> None:
+        if self._heard:
+            self._matrix.update(self._heard, self._heard_ns)
+            self._heard.clear()
+        self._matrix.update({}, now_ns)
+        self.betas.update(self._matrix.cautious_betas(self.reference))
+
+    def net_beta_usd(self, values_usd: Mapping[str, float]) -> float:
+        """Position in the reference market that positions of these values count as, USD, signed."""
+        return sum(self.betas[name] * value for name, value in values_usd.items())
+
+    def others_lots(self, name: str, values_usd: Mapping[str, float], lot_usd: float) -> float:
+        """What the positions of the other markets add to a market's inventory, its lots, signed."""
+        if len(self._matrix.names) == 1 or name not in self._matrix.names:
+            return 0.0
+        seen = {other: values_usd[other] for other in self._matrix.names}
+        return self._matrix.others_lots(name, seen, lot_usd)

@@ -1,0 +1,81 @@
+"""What a session begins with, asked of the exchange once: markets, fees, past prices, positions, money."""
+
+from collections.abc import Mapping
+from decimal import localcontext
+from typing import Final
+
+from market_maker.config_sections import SessionSettings
+from market_maker.gateway import Gateway
+from market_maker.instrument import Instrument
+from market_maker.ledger import Ledger, OpeningPosition
+from market_maker.market_desk import MarketDesk, warm_up
+from market_maker.order_manager import OrderManager, RecoverPolicy
+from market_maker.order_records import OrderSettings
+from market_maker.orderbook_manager import BookSettings
+from market_maker.risk_manager import RiskSettings
+from market_maker.session import Session, Surroundings
+
+_CANDLES: Final = 20
+_EXACT_DIGITS: Final = 60
+
+
+async def open_session(surroundings: Surroundings) -> Session:
+    """Ask the exchange for markets, fees, past prices, positions and balance, and set everything up.
+
+    Raises
+    ------
+    VenueError
+        If a market does not exist, or the exchange does not answer.
+    """
+    gateway, config = surroundings.gateway, surroundings.config
+    warm_up()
+    instruments = await gateway.instruments(config.of(SessionSettings).markets)
+    desks = {name: await _open_desk(surroundings, instrument) for name, instrument in instruments.items()}
+    # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.
+    leftovers = OrderManager(gateway, surroundings.clock, surroundings.entropy, config.of(OrderSettings))
+    await leftovers.recover(RecoverPolicy.CANCEL, instruments)
+    leverage = await gateway.leverage(tuple(instruments))
+    session = Session(surroundings, desks, await _open_ledger(gateway, instruments), leverage)
+    session.watch_equity()
+    session.journal.session_start(instruments, config.as_dict())
+    if gateway.simulated:
+        session.journal.note("paper", {"fill_model": gateway.simulated})
+    return session
+
+
+async def _open_desk(surroundings: Surroundings, instrument: Instrument) -> MarketDesk:
+    gateway, config, name = surroundings.gateway, surroundings.config, instrument.name
+    settings = config.of(SessionSettings)
+    desk = MarketDesk(
+        instrument,
+        await gateway.fees(name),
+        config.strategy_params(name),
+        config.of(BookSettings, name),
+        config.of(RiskSettings, name).mark_price_band,
+        settings.assumed_latency_s,
+    )
+    desk.book.shows_own = not gateway.simulated
+    if surroundings.journal.tape is not None:
+        desk.record(surroundings.journal.tape)
+    if settings.warm_from_candles:
+        desk.seed(await gateway.candles(name, _CANDLES))
+    return desk
+
+
+async def _open_ledger(gateway: Gateway, instruments: Mapping[str, Instrument]) -> Ledger:
+    """Books that start from the account's money and its positions, at the marks of the position reports.
+
+    The equity of a balance is of another instant, and of other marks; what was paid and earned is not.
+    """
+    positions = [report for report in await gateway.positions() if report.market in instruments]
+    equity = (await gateway.balance()).balance
+    opening = {}
+    with localcontext() as context:
+        context.prec = _EXACT_DIGITS
+        for report in positions:
+            instrument = instruments[report.market]
+            equity += instrument.size(report.size_lots) * (report.mark_price - report.open_price)
+            # No mid is known yet.
+            mid2_ticks = 2 * instrument.ticks_down(report.mark_price)
+            opening[report.market] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
+    return Ledger(instruments, equity, opening)
