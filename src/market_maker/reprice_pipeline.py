@@ -267,8 +267,10 @@ class RepricePipeline:
         observe_book(self.params, self.state, self._book, now_ns)
 
     def evaluate(self, account: Account, slot: Slot, now_ns: int) -> Decision:
-        """Decide about a slot."""
+        """Decide about a slot. The ladder goes on where it is, whatever the account says of it."""
+        ladder = self.account["ladder"].copy()
         write_row(self.account, account)
+        self.account["ladder"] = ladder
         write_row(self.slot, slot)
         decide(self.params, self.state, self.account, self.slot, self.decision, now_ns)
         return read_decision(self.decision)

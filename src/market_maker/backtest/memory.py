@@ -11,7 +11,8 @@ around each as their tolerance leaves room. That range is remembered, with what 
 * depths that do not bind the sizes.
 
 A price from elsewhere and a funding rate are news as such. Nothing is remembered where a slot acts or waits
-for its interval, while a jump renews its hold, nor of a ladder, whose lines do not follow the fair value.
+for its interval, while a jump renews its hold, nor of a ladder or a model, whose quotes follow the inventory
+in orders of a size that steps with the fair value.
 """
 
 import math
@@ -62,7 +63,7 @@ def note_news(b: Bench, n: int) -> None:
 
 @inner_kernel
 def note_group(b: Bench, n: int) -> None:
-    """After a book or a trade: give the group's market a new number, if anything but sizes and depths is new."""
+    """After a book or a trade: give the market a new number, if anything but sizes and depths is new."""
     g, s = b.groups[n], b.states[n]
     p, view = b.params[g.leader], s.market_view
     buy = toxicity_guard.imbalance_check(p.imbalance, s.toxicity, 1)
@@ -270,11 +271,11 @@ def remember(b: Bench, k: int, now_ns: int) -> None:
 @inner_kernel
 def lend_holds(b: Bench, k: int) -> None:
     """Put a contestant's holds after jumps into the signals that it shares."""
-    m, has_lines = b.memos[k], b.params[k].grid.strategy == _GRID
+    m, p = b.memos[k], b.params[k]
     toxicity = b.states[m.group].toxicity
     toxicity.buy_pulled_until_ns = m.buy_pulled_until_ns
     toxicity.sell_pulled_until_ns = m.sell_pulled_until_ns
-    m.lasts = not has_lines
+    m.lasts = p.grid.strategy != _GRID and not pricing_engine.has_model(p.offset)
     m.same = True
     m.reach_ticks = _FAR_TICKS
 
