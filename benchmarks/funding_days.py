@@ -156,16 +156,16 @@ def _told(
     }
 
 
-def _pieces(rates: Sequence[float], hours: int, piece_hours: int) -> Iterator[Piece]:
+def _pieces(hours: int, piece_hours: int, hour_s: float) -> Iterator[Piece]:
     """All pieces, every rate's first before any second: half of a run compares the rates too."""
     for number, begun in enumerate(range(0, hours, piece_hours)):
-        for rate in rates:
-            yield Piece(rate, min(piece_hours, hours - begun), seed=number + 1)
+        for rate in RATES_BPS:
+            yield Piece(rate, min(piece_hours, hours - begun), number + 1, hour_s)
 
 
 def _path(folder: Path, piece: Piece) -> Path:
     # What another version of the program did is not this one's.
-    name = f"{sources_hash()}_{piece.rate_bps:+g}bp_{piece.hours}h_{piece.seed}.json"
+    name = f"{sources_hash()}_{piece.rate_bps:+g}bp_{piece.hours}x{piece.hour_s:g}s_{piece.seed}.json"
     return folder / name
 
 
@@ -180,14 +180,22 @@ def _played(pieces: Sequence[Piece], folder: Path, processes: int) -> list[dict[
     folder.mkdir(parents=True, exist_ok=True)
     left = [piece for piece in pieces if not _path(folder, piece).exists()]
     done = len(pieces) - len(left)
-    with ProcessPoolExecutor(processes) as pool:
-        waiting = {pool.submit(play, piece): piece for piece in left}
-        for future in as_completed(waiting):
-            piece = waiting[future]
-            _keep(folder, piece, future.result())
-            done += 1
-            sys.stderr.write(f"{done} of {len(pieces)}: {piece.rate_bps:+g} bp, {piece.hours} h\n")
+    for piece, result in _results(left, processes):
+        _keep(folder, piece, result)
+        done += 1
+        sys.stderr.write(f"{done} of {len(pieces)}: {piece.rate_bps:+g} bp, {piece.hours} h\n")
     return [json.loads(_path(folder, piece).read_text()) for piece in pieces]
+
+
+def _results(pieces: Sequence[Piece], processes: int) -> Iterator[tuple[Piece, dict[str, Any]]]:
+    """Play pieces, each as soon as there is a process for it; one process is this one."""
+    if processes == 1:
+        yield from ((piece, play(piece)) for piece in pieces)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        waiting = {pool.submit(play, piece): piece for piece in pieces}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
 
 
 def _half_width(values: Sequence[float]) -> float | None:
@@ -203,10 +211,16 @@ def _half_width(values: Sequence[float]) -> float | None:
     return 1.96 * spread / math.sqrt(n) * math.sqrt((1.0 + persistence) / (1.0 - persistence))
 
 
-def row(rate_bps: float, pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What all pieces of a rate come to."""
-    hours = [value for piece in pieces for value in piece["hourly_usd"]]
-    half = _half_width(hours)
+def _hours(pieces: Sequence[dict[str, Any]]) -> list[float]:
+    return [value for piece in pieces for value in piece["hourly_usd"]]
+
+
+def row(
+    rate_bps: float, pieces: Sequence[dict[str, Any]], unpaid: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What all pieces of a rate come to; the lean is against the same hours of the market without a rate."""
+    hours = _hours(pieces)
+    leans = [with_rate - without for with_rate, without in zip(hours, _hours(unpaid), strict=True)]
     names = ("funding_ledger_usd", "funding_exchange_usd", "funding_formula_usd")
     sums = {name: sum((Decimal(piece[name]) for piece in pieces), Decimal(0)) for name in names}
     each_equal = all(len({Decimal(piece[name]) for name in names}) == 1 for piece in pieces)
@@ -215,7 +229,9 @@ def row(rate_bps: float, pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "applied_bps": statistics.fmean(rate for piece in pieces for rate in piece["applied_bps"]),
         "hours": len(hours),
         "mean_position_usd": statistics.fmean(hours),
-        "half_interval_usd": half,
+        "half_interval_usd": _half_width(hours),
+        "lean_usd": statistics.fmean(leans),
+        "lean_half_interval_usd": _half_width(leans),
         "fills": sum(piece["fills"] for piece in pieces),
         "payments": sum(piece["payments"] for piece in pieces),
         **{name: str(amount) for name, amount in sums.items()},
@@ -225,30 +241,34 @@ def row(rate_bps: float, pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main(
-    folder: Path,
-    hours: int = 24,
-    piece_hours: int = 6,
-    processes: int = 2,
-    rates: Sequence[float] = RATES_BPS,
+    folder: Path, hours: int = 24, piece_hours: int = 6, processes: int = 2, hour_s: float = HOUR_S
 ) -> dict[str, Any]:
     """Play what is left to play of every rate, and sum up."""
-    results = _played(list(_pieces(rates, hours, piece_hours)), folder, processes)
-    rows = [row(rate, [each for each in results if each["rate_bps"] == rate]) for rate in rates]
+    results = _played(list(_pieces(hours, piece_hours, hour_s)), folder, processes)
+    of = {rate: [each for each in results if each["rate_bps"] == rate] for rate in RATES_BPS}
+    rows = [row(rate, of[rate], of[0.0]) for rate in RATES_BPS]
     return {"benchmark": "funding_days", "market": MARKET, "rows": rows}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows for the eye."""
-    head = "| rate, bp/h | mean position, USD | paid by our ledger, USD | by the exchange, USD | equal |"
-    return "\n".join([head, "|---:|---:|---:|---:|---|", *(_line(each) for each in rows)])
+    head = (
+        "| rate, bp/h | mean position, USD | less that at 0, USD |"
+        " received by our ledger, USD | by the exchange, USD | equal |"
+    )
+    return "\n".join([head, "|---:|---:|---:|---:|---:|---|", *(_line(each) for each in rows)])
 
 
 def _line(each: dict[str, Any]) -> str:
-    half = each["half_interval_usd"]
-    mean = f"{each['mean_position_usd']:,.0f}" + (f" ± {half:,.0f}" if half is not None else "")
+    mean = _with_interval(each["mean_position_usd"], each["half_interval_usd"])
+    lean = _with_interval(each["lean_usd"], each["lean_half_interval_usd"])
     ours, theirs = each["funding_ledger_usd"], each["funding_exchange_usd"]
     equal = "yes" if each["payments_equal"] else "no"
-    return f"| {each['rate_bps']:+g} | {mean} | {ours} | {theirs} | {equal} |"
+    return f"| {each['rate_bps']:+g} | {mean} | {lean} | {ours} | {theirs} | {equal} |"
+
+
+def _with_interval(mean: float, half: float | None) -> str:
+    return f"{mean:,.0f}" + (f" ± {half:,.0f}" if half is not None else "")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,23 @@ def test_profiles_then_baselines_with_the_first_profiles_sizes():
     assert crypto.risk == legacy.risk == glft.risk
 
 
+def test_a_variant_plays_as_its_profile_with_settings_of_its_own():
+    names = ("crypto without trend", "legacy fade")
+    settings = ("trend_enabled=false", "trend_mode=fade")
+    variants = {
+        name: load_config(overrides=[setting], profile=name.split()[0])
+        for name, setting in zip(names, settings, strict=True)
+    }
+    entered = entrants(profiles(), ["glft"], X, variants)
+    assert [one.name for one in entered] == ["crypto", "legacy", *names, "glft"]
+    assert [one.profile for one in entered] == ["crypto", "legacy", "crypto", "legacy", "baseline"]
+    assert not entered[2].params.trend.trend_enabled
+    assert replace(entered[2].params, trend=entered[0].params.trend) == entered[0].params
+    larger = {"crypto more": load_config(overrides=["level_size_usd=2000"], profile="crypto")}
+    with pytest.raises(ConfigError, match="crypto more: expected the sizes of crypto"):
+        entrants(profiles(), [], X, larger)
+
+
 @pytest.mark.parametrize(
     "setting", ["level_size_usd=500", "num_levels=3", "level_size_growth=2", "max_position_notional_usd=1"]
 )

@@ -18,6 +18,7 @@ from market_maker.backtest.outcome import (
 )
 from market_maker.backtest.saved import RESULT_NAME, SavedError, load, save
 from market_maker.ledger import PnlParts
+from market_maker.round_trips import GridSummary
 from market_maker.summary import FillSummary, InventorySummary, OrderCounts, RunSummary, Uptime
 
 HEADER = {"data": {"market": "BTC-USD", "hours": 2}, "calibration": {"sigma": 1.5}}
@@ -47,6 +48,7 @@ def outcome(name="crypto", count=300, seed=1):
         inventory=InventorySummary(Decimal("1.5"), Decimal(100), Decimal("-0.5"), 2),
         markouts_bps={1: 0.1, 5: -0.2, 30: 0.3},
         rebates_credited=Decimal("0.01"),
+        grid=GridSummary(3, *map(Decimal, ("1.5", "2", "0.50")), 2, -2, Decimal("100.5"), 9.5, Decimal(1), 4),
     )
     return Outcome(
         Label(name, "crypto", "base", 0.25),

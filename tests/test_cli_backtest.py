@@ -169,6 +169,27 @@ def test_stress_plays_profiles_and_keeps_nothing(mm, words):
 
 
 @pytest.mark.slow
+def test_variants_are_compared_with_their_profile(mm, tmp_path, cache):
+    # Three blocks of time are the least that anything can be said of.
+    write_market(tmp_path, seconds=300)
+    words = ("backtest", "--data", str(tmp_path), *QUICK, "--without", "trend,regime")
+    words += ("--variant", "same:trend_enabled=true", "--set", "min_edge_bps=0")
+    code, out, _ = mm(*words, "--json")
+    assert code == ExitCode.OK
+    told = json.loads(out)
+    names = ["crypto", "crypto without trend", "crypto without regime", "crypto same"]
+    assert [run["name"] for run in told["runs"]] == names
+    assert [one["variant"] for one in told["comparisons"]] == names[1:]
+    assert {one["comparisons"] for one in told["comparisons"]} == {3}
+    for one in told["comparisons"]:
+        assert one["adjusted"]["low"] <= one["interval"]["low"] <= one["interval"]["high"]
+    assert told["comparisons"][2]["interval"]["low"] == told["comparisons"][2]["interval"]["high"] == 0.0
+    text = mm(*words)[1]
+    assert "PnL of a variant over its profile's" in text
+    assert "up to 3" in text
+
+
+@pytest.mark.slow
 def test_a_saved_result_is_what_mm_report_shows(mm, recording):
     pytest.importorskip("plotly")
     printed = mm("backtest", "--data", "recording", *QUICK, "--json", "--save", "kept")[1]
@@ -217,6 +238,11 @@ def test_without_takers_only_trades_through_a_price_fill(mm, recording):
         (("--set", "level_size_usd=-1"), "level_size_usd"),
         (("--calibrate-share", "0.99"), "calibrate-share"),
         (("--from", "yesterday"), "yesterday"),
+        (("--without", "luck"), "luck"),
+        (("--without", "portfolio"), "--one-account"),
+        (("--variant", "fade"), "NAME:setting=value"),
+        (("--variant", "x:trend_mode=sideways"), "trend_mode"),
+        (("--variant", "x:level_size_usd=9"), "expected the sizes of crypto"),
     ],
 )
 def test_a_wrong_word_is_refused(mm, recording, words, message):

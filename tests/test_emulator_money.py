@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from market_maker.domain import NS_PER_S, Side
 from market_maker.emulator.accounts import Position, book_fill
 from market_maker.emulator.flow import LevelChange, TakerOrder
-from market_maker.emulator.funding import FundingMeter, premium_index
+from market_maker.emulator.funding import FundingMeter, premium_for, premium_index
 from market_maker.emulator.margin import (
     available_for_trade,
     initial_margin,
@@ -318,6 +318,23 @@ def test_funding_rate(premiums, cap, rate):
     assert meter.rate() == Decimal(rate)
     meter.restart()
     assert meter.rate() == Decimal("0.0000125")
+
+
+@pytest.mark.parametrize("bps", [-10.0, -0.6, 0.0, 0.125, 0.6, 10.0])
+def test_the_premium_for_a_rate_brings_that_rate_about(bps):
+    meter = FundingMeter(MoneyRules(), Decimal("0.0025"))
+    meter.sample(premium_for(bps / 1e4, MoneyRules()))
+    assert float(meter.rate()) == pytest.approx(bps / 1e4, abs=1e-10)
+
+
+@pytest.mark.parametrize(("premium", "index"), [(0.0, "100"), (0.25, "80"), (-0.2, "125")])
+def test_a_premium_moves_the_index_and_leaves_the_mark_at_the_price(premium, index):
+    bench = Bench(instant_rules(money=MoneyRules(funding_premium=premium)))
+    bench.events(LevelChange(BUY, 99, 1000), LevelChange(SELL, 101, 1000))
+    bench.flow.index = Decimal("100.00")
+    bench.wait(5)
+    market = bench.exchange.venue.markets[bench.market]
+    assert (market.index, market.mark) == (Decimal(index), Decimal(100))
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,32 @@ def test_best_quotes_are_told_where_they_change():
     assert found.mid2_ticks.tolist() == [200, 199, 0, 196]
 
 
+def test_best_quotes_are_told_with_their_sizes_where_either_changes():
+    hour = as_hour(
+        [
+            (10, CLEAR, 0, 0),
+            (10, LEVEL_BID, 99, 5),
+            (10, LEVEL_BID, 98, 5),
+            (10, LEVEL_ASK, 101, 6),
+            (20, LEVEL_BID, 98, 7),
+            (30, LEVEL_BID, 99, 8),
+            (40, BEST_BID, 98, 7),
+            (50, GAP, 0, 0),
+            (60, GAP, 0, 0),
+        ]
+    )
+    reader = QuoteReader()
+    prices, sized = reader.read_both(hour)
+    assert prices.ns.tolist() == [10, 40, 50]
+    assert sized.ns.tolist() == [10, 30, 40, 50]
+    assert sized.bid_ticks.tolist() == [99, 99, 98, 0]
+    assert sized.ask_ticks.tolist() == [101, 101, 101, 0]
+    assert sized.bid_lots.tolist() == [5, 8, 7, 0]
+    assert sized.ask_lots.tolist() == [6, 6, 6, 0]
+    again = reader.read_both(as_hour([(70, CLEAR, 0, 0)]))
+    assert [len(found.ns) for found in again] == [0, 0]
+
+
 def test_best_quotes_do_not_depend_on_how_a_market_is_cut(market):
     whole = QuoteReader().read(market)
     reader = QuoteReader()

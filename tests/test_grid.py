@@ -137,7 +137,7 @@ def test_lines_are_a_tick_apart_at_least(
     hole = -min(max(lines_bought, -levels), levels)
     assert all((line.side == Side.BUY) == (line.line < hole) for line in lines)
     for line in lines:
-        exact = float(grid.line_price(made.state, line.line))
+        exact = float(grid.line_price(made.state, float(line.line)))
         assert 0 <= line.side * (exact - line.price_ticks) < 1
 
 
@@ -282,6 +282,21 @@ def test_outside_the_lines_nothing_adds_risk_until_the_mid_is_back(mid: float, s
     assert gates(made, Side.BUY) == gates(made, Side.SELL) == {Reason.NONE}
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_mid_that_hovers_at_the_last_line_does_not_switch_the_gate(sign: int) -> None:
+    made = ladder()
+    for distance, outside in (
+        (299.0, 0),
+        (301.0, sign),
+        (299.0, sign),
+        (251.0, sign),
+        (249.0, 0),
+        (299.0, 0),
+    ):
+        made.follow(MID + sign * distance, 1.0, LOTS, 0, 0, T0)
+        assert made.state.outside == outside
+
+
 def test_after_a_while_outside_the_ladder_follows() -> None:
     made = ladder()
     made.follow(99_600.0, 1.0, LOTS, 300, 0, T0)
@@ -394,7 +409,7 @@ def test_the_distance_is_a_multiple_of_sigma_within_its_bounds() -> None:
 
 
 def test_a_flat_ladder_is_spaced_anew_when_sigma_has_changed_enough() -> None:
-    chosen = GridSettings(grid_spacing_minutes=1.0, grid_levels=3)
+    chosen = GridSettings(grid_spacing_minutes=1.0, grid_levels=3, grid_respace_factor=1.5)
     made = ladder(chosen, sigma_bps=20.0)
     for sigma_bps, wanted_bps in ((29.0, 20.0), (14.0, 20.0), (31.0, 31.0), (21.0, 31.0), (20.0, 20.0)):
         made.follow(MID + 50.0, sigma_bps, 110, 0, 0, T0)
@@ -404,7 +419,7 @@ def test_a_flat_ladder_is_spaced_anew_when_sigma_has_changed_enough() -> None:
 
 def test_a_flat_ladder_takes_a_new_size_when_that_is_another() -> None:
     made = ladder()
-    for size, wanted in ((140, LOTS), (150, 150), (101, 150), (100, 100)):
+    for size, wanted in ((190, LOTS), (200, 200), (101, 200), (100, 100)):
         made.follow(MID, 1.0, size, 0, 0, T0)
         assert made.state.line_lots == wanted
 

@@ -99,7 +99,7 @@ def traded(folder: Path) -> Host:
 
 
 def kept(folder: Path) -> dict[str, object] | None:
-    return kept_ladders(folder, "testnet", ("X-USD",), NOW_NS).get("X-USD")  # type: ignore[return-value]  # JSON
+    return kept_ladders(folder, "testnet", ("X-USD",), NOW_NS).records.get("X-USD")  # type: ignore[return-value]  # JSON
 
 
 def test_every_change_is_written_and_nothing_else(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_restart_takes_up_lines_and_round_trips(tmp_path: Path) -> None:
     first = traded(tmp_path)
     before = first.keeper.report()
     again = Host(tmp_path)
-    assert again.keeper.restore(kept(tmp_path), 70)
+    assert again.keeper.restore(kept(tmp_path), 70, 0)
     after = again.keeper.report()
     assert after.ladder == before.ladder
     assert after.trips.open_lines == before.trips.open_lines
@@ -150,7 +150,7 @@ def test_what_filled_after_the_record_filled_at_its_lines(
 ) -> None:
     traded(tmp_path)
     again = Host(tmp_path)
-    assert again.keeper.restore(kept(tmp_path), position)
+    assert again.keeper.restore(kept(tmp_path), position, 0)
     report = again.keeper.report()
     assert report.ladder.hole == hole
     assert [(line.price_ticks, line.size_lots) for line in report.trips.open_lines] == open_lots
@@ -175,26 +175,28 @@ def test_a_ladder_that_does_not_fit_is_dropped_and_the_journal_says_why(
     assert record is not None
     record = record | {"ladder": record["ladder"] | change}  # type: ignore[operator]  # JSON
     again = Host(tmp_path)
-    assert not again.keeper.restore(record, position)
+    assert not again.keeper.restore(record, position, 200_001)
     assert again.keeper.report().ladder == LadderState()
+    held = again.keeper.report().trips.open_lines
+    assert [(line.price_ticks, line.size_lots) for line in held] == [(100_000, position)]
     assert [note["why"] for note in again.records("ladder_dropped")] == [why]
 
 
 def test_without_a_record_there_is_nothing_to_say(tmp_path: Path) -> None:
     host = Host(tmp_path)
-    assert not host.keeper.restore(None, 0)
+    assert not host.keeper.restore(None, 0, 0)
     assert host.records("ladder_dropped") == []
 
 
 def test_a_ladder_of_another_venue_market_or_day_is_not_found(tmp_path: Path) -> None:
     traded(tmp_path)
     day_ns = 86_400 * NS_PER_S
-    assert set(kept_ladders(tmp_path, "testnet", ("X-USD", "Y-USD"), NOW_NS + day_ns)) == {"X-USD"}
-    assert kept_ladders(tmp_path, "testnet", ("X-USD",), NOW_NS + day_ns + 1) == {}
-    assert kept_ladders(tmp_path, "testnet", ("X-USD",), NOW_NS - 1) == {}
-    assert kept_ladders(tmp_path, "paper", ("X-USD",), NOW_NS) == {}
-    assert kept_ladders(tmp_path, "testnet", ("Y-USD",), NOW_NS) == {}
-    assert kept_ladders(tmp_path / "none", "testnet", ("X-USD",), NOW_NS) == {}
+    assert set(kept_ladders(tmp_path, "testnet", ("X-USD", "Y-USD"), NOW_NS + day_ns).records) == {"X-USD"}
+    assert kept_ladders(tmp_path, "testnet", ("X-USD",), NOW_NS + day_ns + 1).records == {}
+    assert kept_ladders(tmp_path, "testnet", ("X-USD",), NOW_NS - 1).records == {}
+    assert kept_ladders(tmp_path, "paper", ("X-USD",), NOW_NS).records == {}
+    assert kept_ladders(tmp_path, "testnet", ("Y-USD",), NOW_NS).records == {}
+    assert kept_ladders(tmp_path / "none", "testnet", ("X-USD",), NOW_NS).records == {}
 
 
 def test_the_newest_session_counts(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_fees_are_negative_and_rebates_are_theirs():
 
 def test_a_position_that_was_brought_along():
     ledger = books(X, OpeningPosition(-500, 20_001, Decimal("100.02")))
+    assert ledger.mid2_ticks("X") == 20_001
     assert ledger.equity() == START
     ledger.on_mid("X", 20_101, START_NS + S)
     ledger.on_mark("X", Decimal("100.49"))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_maker.range_volatility import (
@@ -108,6 +108,7 @@ def test_noise_is_taken_out_by_two_scales():
     assert two_scale_variance(seen, 30) == pytest.approx(20_000 * 1e-8, rel=0.1)
 
 
+@settings(max_examples=30)
 @given(st.floats(0.01, 1e6), st.integers(0, 2**32))
 def test_the_unit_of_the_price_does_not_matter(unit, seed):
     bars = walk_bars(np.random.default_rng(seed), 10, steps=8)
@@ -116,6 +117,7 @@ def test_the_unit_of_the_price_does_not_matter(unit, seed):
         assert estimate(scaled) == pytest.approx(estimate(bars), rel=1e-6)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_range_estimates_are_no_less_than_nothing(seed):
     bars = walk_bars(np.random.default_rng(seed), 5, steps=5)

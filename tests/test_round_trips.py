@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from market_maker import round_trips
 from market_maker.domain import Side
+from market_maker.grid import LadderState
 from market_maker.instrument import Instrument
-from market_maker.round_trips import OpenLine, RoundTrips
+from market_maker.round_trips import OpenLine, RoundTrips, grid_summary, held_lines
 
 INSTRUMENT = Instrument("X-USD", Decimal("0.5"), Decimal("0.01"), Decimal("0.01"))
 UNIT = Decimal("0.005")  # USD a tick and lot
@@ -142,6 +143,27 @@ def test_what_an_earlier_ladder_holds_is_closed_last() -> None:
         trips.book(Side.SELL, 8_050, LINE_LOTS, FEE, LINE_LOTS)
         assert [line.price_ticks for line in trips.report().open_lines] == expected
     assert trips.report().spread == (50 - 950 - 1_050) * LINE_LOTS * UNIT
+
+
+def test_a_position_of_unknown_origin_counts_as_traded_at_the_mid() -> None:
+    assert held_lines(0, 20_001) == []
+    assert held_lines(-7, 20_001) == [OpenLine(Side.SELL, 10_000, 7, Decimal(0))]
+    trips = RoundTrips(INSTRUMENT, held_lines(7, 20_000))
+    trips.book(Side.SELL, 10_010, 7, FEE, 7)
+    assert trips.report().pnl == 70 * UNIT - FEE
+    assert trips.net_lots == 0
+
+
+def test_the_summary_takes_its_figures_from_ladder_and_round_trips() -> None:
+    trips = RoundTrips(INSTRUMENT)
+    trips.book(Side.BUY, 9_950, LINE_LOTS, FEE, LINE_LOTS)
+    ladder = LadderState(
+        anchor_ticks=10_000.5, spacing_bps=50.0, hole=-1, line_lots=LINE_LOTS, base_lots=0, anchored=4
+    )
+    summary = grid_summary(INSTRUMENT, ladder, trips.report())
+    assert (summary.round_trips, summary.open_lines, summary.hole, summary.anchored) == (0, 1, -1, 4)
+    assert (summary.anchor, summary.line_size) == (Decimal("5000.25"), Decimal("0.12"))
+    assert (summary.pnl_usd, summary.spread_usd, summary.fees_usd) == (0, 0, 0)
 
 
 def test_one_fill_may_close_and_open() -> None:

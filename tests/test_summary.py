@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from market_maker.domain import Reason
+from market_maker.round_trips import GridSummary
 from market_maker.summary import (
     FillSummary,
     InventorySummary,
@@ -251,3 +252,38 @@ def test_table_shows_dashes_where_there_is_nothing():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(summary_table([run(uptime=Uptime(0, 0), markouts_bps={})]))
     assert console.export_text().count(" - ") >= 3
+
+
+def test_a_ladder_stands_beside_the_rest():
+    grid = GridSummary(
+        round_trips=7,
+        pnl_usd=Decimal("1.2345"),
+        spread_usd=Decimal("1.5"),
+        fees_usd=Decimal("0.2655"),
+        open_lines=2,
+        hole=-2,
+        anchor=Decimal("84000.5"),
+        spacing_bps=12.5,
+        line_size=Decimal("0.01"),
+        anchored=3,
+    )
+    runs = [run(), run(grid=grid)]
+    assert "grid" not in as_dict(runs[0])
+    assert json.loads(to_json(runs))["runs"][1]["grid"] == {
+        "round_trips": 7,
+        "pnl_usd": "1.2345",
+        "spread_usd": "1.50",
+        "fees_usd": "0.2655",
+        "open_lines": 2,
+        "hole": -2,
+        "anchor": "84000.50",
+        "spacing_bps": 12.5,
+        "line_size": "0.01",
+        "anchored": 3,
+    }
+    console = Console(width=100, file=io.StringIO(), color_system=None)
+    console.print(summary_table(runs))
+    rows = [line for line in console.file.getvalue().splitlines() if "grid" in line]
+    assert ["84000.5 / -2" in row for row in rows].count(True) == 1
+    assert len(rows) == 5
+    assert all(" - " in row for row in rows)

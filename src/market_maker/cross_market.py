@@ -59,9 +59,23 @@ class CrossMarket:
         """Position in the reference market that positions of these values count as, USD, signed."""
         return sum(self.betas[name] * value for name, value in values_usd.items())
 
+    def known_net_beta_usd(self, values_usd: Mapping[str, float]) -> float:
+        """The same as far as it was measured, for hedges: one against what is not known would be a bet."""
+        seen = {name: values_usd[name] for name in self._matrix.names}
+        return self._matrix.net_beta_usd(self.reference, seen)
+
     def others_lots(self, name: str, values_usd: Mapping[str, float], lot_usd: float) -> float:
         """What the positions of the other markets add to a market's inventory, its lots, signed."""
         if len(self._matrix.names) == 1 or name not in self._matrix.names:
             return 0.0
         seen = {other: values_usd[other] for other in self._matrix.names}
         return self._matrix.others_lots(name, seen, lot_usd)
+
+
+def warm_up() -> None:
+    """Compile what a session calls here, or load it from the cache, before a frame waits for it."""
+    together = CrossMarket(("A", "B"), CorrelationSettings(), "A")
+    for second in range(3):
+        together.on_mid("A", 1.0, second * NS_PER_S)
+    together.others_lots("A", {"A": 1.0, "B": 1.0}, 1.0)
+    together.known_net_beta_usd({"A": 1.0, "B": 1.0})

@@ -80,7 +80,7 @@ class GridSettings:
     grid_spacing_minutes: float = 5.0  # min, over which σ is taken
     grid_min_spacing_bps: float = 5.0  # bps, least distance of two lines; above twice the maker fee
     grid_max_spacing_bps: float = 200.0  # bps, largest distance
-    grid_respace_factor: float = 1.5  # change of wanted distance or size that re-anchors a flat ladder
+    grid_respace_factor: float = 2.0  # change of wanted distance or size that re-anchors a flat ladder
     grid_recentre_s: float = 300.0  # s past the outermost line, after which the ladder is anchored anew
     grid_stop_bps: float = 100.0  # bps past the outermost line, from which on it only reduces
     grid_trend_pause: bool = True  # pause the lines that trade against a strong trend
@@ -129,11 +129,11 @@ def _line_of(settings: GridSettings, side: int, level: int) -> int:
 
 
 @kernel
-def line_price(ladder: LadderState, line: int) -> float:
-    """Price of a line before rounding, ticks."""
+def line_price(ladder: LadderState, line: float) -> float:
+    """Price of a line, or of a place between two, before rounding, ticks."""
     if ladder.step_ticks > 0.0:
-        return ladder.anchor_ticks + float(line) * ladder.step_ticks
-    return ladder.anchor_ticks * math.exp(float(line) * ladder.spacing_bps / BPS)
+        return ladder.anchor_ticks + line * ladder.step_ticks
+    return ladder.anchor_ticks * math.exp(line * ladder.spacing_bps / BPS)
 
 
 @kernel
@@ -188,29 +188,30 @@ def settle(settings: GridSettings, ladder: LadderState, position_lots: int) -> N
 
 
 @kernel
-def _past_bound_bps(settings: GridSettings, ladder: LadderState, mid_ticks: float) -> tuple[int, float]:
-    """Side of the ladder on which the mid lies outside (0: it does not), and how far, bps."""
-    low = line_price(ladder, -settings.grid_levels)
-    high = line_price(ladder, settings.grid_levels)
-    if mid_ticks < low:
-        return -1, (low - mid_ticks) / low * BPS
-    if mid_ticks > high:
-        return 1, (mid_ticks - high) / high * BPS
-    return 0, 0.0
+def _side_past(ladder: LadderState, mid_ticks: float, lines: float) -> int:
+    """Side on which the mid is more than so many lines away from the anchor, 0 where it is not."""
+    if mid_ticks < line_price(ladder, -lines):
+        return -1
+    return 1 if mid_ticks > line_price(ladder, lines) else 0
 
 
 @kernel
 def _watch_bounds(settings: GridSettings, ladder: LadderState, mid_ticks: float, now_ns: int) -> None:
-    outside, past_bps = _past_bound_bps(settings, ladder, mid_ticks)
-    if outside == 0:
+    lines = float(settings.grid_levels)
+    side = _side_past(ladder, mid_ticks, lines)
+    # Back is half a line inside: a mid that hovers at the last line would pull and place with every tick.
+    if side == 0 and ladder.outside != 0 and _side_past(ladder, mid_ticks, lines - 0.5) == ladder.outside:
+        side = ladder.outside
+    if side == 0:
         if not ladder.stopped:
             ladder.outside = 0
             ladder.outside_slot = 0
         return
-    if ladder.outside != outside:
-        ladder.outside = outside
+    if ladder.outside != side:
+        ladder.outside = side
         ladder.outside_slot = now_ns // _SLOT_NS
-    if past_bps > settings.grid_stop_bps:
+    bound = line_price(ladder, float(side) * lines)
+    if float(side) * (mid_ticks - bound) / bound * BPS > settings.grid_stop_bps:
         ladder.stopped = True
 
 
@@ -298,7 +299,7 @@ def line_ticks(settings: GridSettings, ladder: LadderState, side: int, level: in
     line = _line_of(settings, side, level)
     if ladder.anchor_ticks <= 0.0 or side * (ladder.hole - line) <= 0:
         return 0
-    price = line_price(ladder, line)
+    price = line_price(ladder, float(line))
     if not 0.0 < price < _MAX_EXACT:
         return 0
     return math.floor(price) if side == _BUY else math.ceil(price)

@@ -7,7 +7,7 @@ after the record was written is taken to have filled at the prices of its lines,
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from market_maker.gateway import FillReport
 from market_maker.grid import GridSettings, Ladder, LadderState
 from market_maker.instrument import Instrument
 from market_maker.kernel import Row, plain, write_row
-from market_maker.round_trips import OpenLine, RoundTrips, TripReport
+from market_maker.round_trips import OpenLine, RoundTrips, TripReport, held_lines
 from market_maker.trade_journal import TradeJournal, latest_records
 
 RECORD: Final = "ladder"
@@ -46,9 +46,15 @@ class LadderReport:
     trips: TripReport
 
 
-def kept_ladders(
-    folder: Path, venue: str, markets: Collection[str], now_ns: int
-) -> dict[str, Mapping[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class KeptLadders:
+    """Newest records of ladders by market, and the venue that they are of, which new ones are kept with."""
+
+    venue: str = ""
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def kept_ladders(folder: Path, venue: str, markets: Collection[str], now_ns: int) -> KeptLadders:
     """Newest record of the ladder of each market on a venue; none that is older than a day.
 
     Parameters
@@ -56,7 +62,7 @@ def kept_ladders(
     folder : Path
         Where the journals are; it need not exist.
     venue : str
-        Where orders go, as the keeper was told: a ladder on paper is none of a network.
+        Where orders go, in words: a ladder on paper is none of a network.
     """
 
     def is_kept(record: Mapping[str, Any]) -> bool:
@@ -69,7 +75,7 @@ def kept_ladders(
         found = last | found
         if len(found) == len(markets):
             break
-    return found
+    return KeptLadders(venue, found)
 
 
 class LadderKeeper:
@@ -96,8 +102,12 @@ class LadderKeeper:
         self._noted = self._seen.item()
         self._has_traded = False
 
-    def restore(self, record: Mapping[str, Any] | None, position_lots: int) -> bool:
-        """Go on with the ladder of a record, if it fits; the journal says what came of it."""
+    def restore(self, record: Mapping[str, Any] | None, position_lots: int, mid2_ticks: int) -> bool:
+        """Go on with the ladder of a record, if it fits; the journal says what came of it.
+
+        A position without a ladder counts as traded at the mid, which is given doubled.
+        """
+        self.trips = RoundTrips(self._instrument, held_lines(position_lots, mid2_ticks))
         if record is None:
             return False
         try:

@@ -265,6 +265,10 @@ class Ledger:
         """Signed position by the fills that were booked."""
         return self._accounts[market].position
 
+    def mid2_ticks(self, market: str) -> int:
+        """Twice the last mid, ticks; at first that of the opening position, else 0."""
+        return self._accounts[market].mid2_ticks
+
     def counts(self, market: str) -> FillCounts:
         """Counts of a market's fills."""
         return self._accounts[market].counts

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from decimal import localcontext
 from typing import Final
 
+from market_maker import cross_market
 from market_maker.config_sections import SessionSettings
 from market_maker.gateway import Gateway
 from market_maker.instrument import Instrument
@@ -29,6 +30,7 @@ async def open_session(surroundings: Surroundings) -> Session:
     """
     gateway, config = surroundings.gateway, surroundings.config
     warm_up()
+    cross_market.warm_up()
     instruments = await gateway.instruments(config.of(SessionSettings).markets)
     desks = {name: await _open_desk(surroundings, instrument) for name, instrument in instruments.items()}
     # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.

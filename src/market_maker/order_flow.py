@@ -66,10 +66,11 @@ class OrderFlowSettings:
 
 @dataclass
 class OrderFlowState:
-    """Flow of one market. Direction and rank are in force; what they are made of may be newer."""
+    """Flow of one market. The first three are in force; what they are made of may be newer."""
 
     direction: float = 0.0  # −1 to 1 in steps of 1/20, positive where buyers press
     toxic_rank: float = 0.0  # 0 to 1 in steps of 1/100; 0 until known
+    volume_direction: float = 0.0  # −1 to 1, the imbalance by the clock of volume as the last book found it
     started: bool = False
     last_ns: int = 0  # of the last event
     span_s: float = 0.0  # s watched, slowly forgotten
@@ -285,6 +286,7 @@ def on_book(  # noqa: PLR0913 (best prices and sizes are four plain values)
     state.ask_lots = ask_lots
     state.direction = in_steps(state.direction, pressure(settings, state), DIRECTION_STEP)
     state.toxic_rank = in_steps(state.toxic_rank, _fading_rank(settings, state), RANK_STEP)
+    state.volume_direction = state.volume_imbalance
 
 
 @kernel
@@ -321,7 +323,7 @@ def pulls(settings: OrderFlowSettings, state: OrderFlowState, side: int) -> bool
     against = -float(side) * state.direction
     if not settings.flow_enabled or against <= 0.0 or against < settings.flow_pull_direction:
         return False
-    return state.toxic_rank > settings.flow_toxic_rank and state.direction * state.volume_imbalance >= 0.0
+    return state.toxic_rank > settings.flow_toxic_rank and state.direction * state.volume_direction >= 0.0
 
 
 class FlowReading(NamedTuple):

@@ -15,6 +15,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 from typing import Final, NamedTuple
 
 from market_maker.domain import Side
+from market_maker.grid import LadderState
 from market_maker.instrument import Instrument
 
 _EXACT: Final = Context(prec=60, traps=[Inexact, InvalidOperation])
@@ -49,6 +50,58 @@ class TripReport:
     fees: Decimal
     closed_lots: int
     open_lines: tuple[OpenLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GridSummary:
+    """What a run's summary says of its ladder: what it earned, and where it stands at the end.
+
+    `pnl_usd` is that of the round trips, `open_lines` counts those that wait for their other half, `hole` is
+    the line in which nothing rests, `anchor` the price of line 0, `anchored` how often it was set.
+    """
+
+    round_trips: int
+    pnl_usd: Decimal
+    spread_usd: Decimal
+    fees_usd: Decimal
+    open_lines: int
+    hole: int
+    anchor: Decimal
+    spacing_bps: float
+    line_size: Decimal
+    anchored: int
+
+    def rows(self) -> dict[str, str]:
+        """Rows of the summary's table, by label."""
+        return {
+            "grid round trips": f"{self.round_trips:,}",
+            "grid round trips USD": f"{self.pnl_usd:,.4f}",
+            "grid open lines": f"{self.open_lines:,}",
+            "grid anchor / hole": f"{self.anchor:f} / {self.hole:+d}",
+            "grid spacing bps": f"{self.spacing_bps:.2f}",
+        }
+
+
+def grid_summary(instrument: Instrument, ladder: LadderState, trips: TripReport) -> GridSummary:
+    """Put a ladder and what it earned together."""
+    return GridSummary(
+        round_trips=trips.round_trips,
+        pnl_usd=trips.pnl,
+        spread_usd=trips.spread,
+        fees_usd=trips.fees,
+        open_lines=len(trips.open_lines),
+        hole=ladder.hole,
+        anchor=_EXACT.multiply(instrument.tick, Decimal(ladder.anchor_ticks)),
+        spacing_bps=ladder.spacing_bps,
+        line_size=instrument.size(ladder.line_lots),
+        anchored=ladder.anchored,
+    )
+
+
+def held_lines(position_lots: int, mid2_ticks: int) -> list[OpenLine]:
+    """A position of unknown origin as an open line, traded at a mid (doubled, ticks) without a fee."""
+    side = Side.BUY if position_lots > 0 else Side.SELL
+    return [OpenLine(side, mid2_ticks // 2, abs(position_lots), _ZERO)] if position_lots else []
 
 
 @dataclass(slots=True)

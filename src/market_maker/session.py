@@ -26,6 +26,7 @@ from market_maker.metrics import Metrics, Percentiles
 from market_maker.order_manager import OrderManager
 from market_maker.order_records import OrderSettings
 from market_maker.order_table import TrackedOrder
+from market_maker.reference_feed import ReferenceFeed
 from market_maker.risk_manager import RiskManager, RiskSettings
 from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
 from market_maker.summary import Quotes, UptimeTracker
@@ -39,7 +40,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """All that a session needs from outside: exchange, settings, time, randomness, journal, metrics."""
+    """All that a session needs from outside: exchange, settings, time, randomness, journal, metrics.
+
+    Parameters
+    ----------
+    reference : ReferenceFeed or None
+        Prices of an outside venue; whoever made it closes it.
+    """
 
     gateway: Gateway
     config: Config
@@ -47,10 +54,7 @@ class Surroundings:
     entropy: Entropy
     journal: TradeJournal
     metrics: Metrics = field(default_factory=Metrics)
-
-
-def _lot_usd(desk: MarketDesk) -> float:
-    return 0.0 if desk.mark is None else float(desk.mark * desk.instrument.step)
+    reference: ReferenceFeed | None = None
 
 
 class Session:
@@ -64,6 +68,8 @@ class Session:
         (long, short) position limits in force by market, lots.
     cross : CrossMarket
         What the markets are to one another.
+    held_sides : set
+        (market, side) where no quote is to come anew, because a hedge is about to take there.
     reducing : bool
         Only reducing orders are wanted any more.
     quoted_until_ns : int
@@ -83,6 +89,7 @@ class Session:
         self.clock = clock
         self.journal = surroundings.journal
         self.metrics = surroundings.metrics
+        self.reference = surroundings.reference
         self.desks = desks
         self.ledger = ledger
         self.risk = RiskManager(config.of(RiskSettings), config.of(NetBetaSettings))
@@ -93,6 +100,7 @@ class Session:
         self.started_ns = clock.now_ns()
         self.start_equity = ledger.equity()
         self.limits: dict[str, Limits] = dict.fromkeys(desks, (0, 0))
+        self.held_sides: set[tuple[str, Side]] = set()
         self.events = dict.fromkeys(desks, 0)
         self.requests: dict[str, Counter[Action]] = {name: Counter() for name in desks}
         self.rejected = dict.fromkeys(desks, 0)
@@ -138,12 +146,24 @@ class Session:
             limits = (0, 0) if halted else self.risk.limits_in_force(name, portfolio)
             self.limits[name] = limits
             desk.limit_reason = halted or Reason.POSITION_LIMIT
-            others_lots = self.cross.others_lots(name, values_usd, _lot_usd(desk))
+            others_lots = self.cross.others_lots(name, values_usd, self.lot_usd(desk))
             desk.set_account(self.ledger.position_lots(name), limits, others_lots)
+
+    @staticmethod
+    def lot_usd(desk: MarketDesk) -> float:
+        """Value of a lot at the mark, for estimates, USD; 0 without one."""
+        return 0.0 if desk.mark is None else float(desk.mark * desk.instrument.step)
+
+    def largest_order_lots(self, market: str, price_ticks: int) -> int:
+        """Lots of the largest order at a price, by the settings and the exchange."""
+        rules = self._builders[market].rules
+        return rules.max_order_pusd // (price_ticks * rules.tick_lot_pusd)
 
     def values_usd(self) -> dict[str, float]:
         """Signed values of the positions at their marks, for estimates, USD; 0 without a mark."""
-        return {name: self.ledger.position_lots(name) * _lot_usd(desk) for name, desk in self.desks.items()}
+        return {
+            name: self.ledger.position_lots(name) * self.lot_usd(desk) for name, desk in self.desks.items()
+        }
 
     def net_beta_usd(self) -> float:
         """Position in the reference market that all positions together count as, USD."""
@@ -156,6 +176,10 @@ class Session:
         spent_us = (self.clock.perf_ns() - begun_ns) / _NS_PER_US
         self.decision_us[desk.name].add(spent_us)
         self.metrics.decision(desk.name, spent_us)
+        is_new = decision.action in (Action.PLACE, Action.REPLACE)
+        if is_new and (slot.market, slot.side) in self.held_sides:
+            desk.reasons[slot] = Reason.HEDGING
+            return decision._replace(action=Action.KEEP, reason=Reason.HEDGING)
         return decision
 
     def note_approved(self, slot: SlotId, decision: Decision) -> None:
@@ -260,6 +284,10 @@ class Session:
     def note_resumed(self, market: str, reason: Reason) -> None:
         """Journal that a reason not to quote has passed; an empty market stands for all."""
         self.journal.note("resume", {"market": market, "reason": reason.name})
+
+    def note_reference_ended(self, error: BaseException | None) -> None:
+        """Journal that no more prices of an outside venue will come, and why."""
+        self.journal.note("reference_ended", {"why": str(error or "it has no more prices")})
 
     def must_wait(self, decision: Decision, refused: int) -> bool:
         """Whether a request must wait because there were too many; a cancel does not for long.

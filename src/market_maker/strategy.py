@@ -37,6 +37,7 @@ from market_maker.opening import open_session
 from market_maker.order_manager import OrderManager
 from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSettings
 from market_maker.reconciliation import equity_at_their_marks, settle_books
+from market_maker.reference_feed import hear_reference
 from market_maker.risk_manager import Approved
 from market_maker.session import Session, Surroundings
 from market_maker.shutdown import (
@@ -92,7 +93,7 @@ class MarketMakerStrategy:
         self.stop = stop
         self._clock: Clock = session.clock
         self._streams = StreamWatch(session)
-        self._upkeep = Upkeep(session, self.orders, self.account, self._streams, self._refresh)
+        self._upkeep = Upkeep(session, self.orders, self.account, self._streams, self._refresh, stop.asked)
         self._wakes = {slot: asyncio.Event() for desk in session.desks.values() for slot in desk.slots}
         self.books_agree = False
         self.equity_at_end = session.start_equity
@@ -135,6 +136,7 @@ class MarketMakerStrategy:
         session = self.session
         feeds = [asyncio.ensure_future(self.account.run())]
         feeds += [asyncio.ensure_future(self._market_task(desk)) for desk in session.desks.values()]
+        helpers = self._outside_tasks()
         levels: list[asyncio.Future[None]] = []
         began = False
         try:
@@ -152,7 +154,7 @@ class MarketMakerStrategy:
                 session.end_quoting()
                 await reduce_position(session, self.orders, self.account, self.stop.hurried)
         finally:
-            remaining = await self._wind_up(feeds, levels, began=began)
+            remaining = await self._wind_up([*feeds, *helpers], levels, began=began)
         return remaining
 
     async def _wind_up(
@@ -198,6 +200,19 @@ class MarketMakerStrategy:
                 if error is not None:
                     raise error
         self.stop.why = self.stop.why or _TIME_IS_UP
+
+    def _outside_tasks(self) -> list[asyncio.Future[None]]:
+        """Task that hears an outside venue, if there is one; nothing ends where it does."""
+        session = self.session
+        if session.reference is None:
+            return []
+        task = asyncio.ensure_future(
+            hear_reference(session.reference, session.desks, self._clock, self._wake)
+        )
+        task.add_done_callback(
+            lambda done: None if done.cancelled() else session.note_reference_ended(done.exception())
+        )
+        return [task]
 
     async def _market_task(self, desk: MarketDesk) -> None:
         """Hear one market and wake its levels."""
@@ -321,8 +336,9 @@ class MarketMakerStrategy:
         """Pull the quotes until the account has been looked up again."""
         self._upkeep.on_account_lost(why)
 
-    def _on_fill(self, _slot: SlotId | None, report: FillReport) -> None:
+    def _on_fill(self, slot: SlotId | None, report: FillReport) -> None:
         """Book a fill and tell everyone whom it concerns."""
+        self._upkeep.hedger.on_fill(slot, report)
         desk = self.session.desks.get(report.fill.market)
         if desk is None:
             return

@@ -8,7 +8,7 @@ more, near the fair value. Amounts of money are exact decimal strings; shares, r
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -19,6 +19,7 @@ from rich.console import Group
 from rich.table import Table
 
 from market_maker.domain import NS_PER_MS, NS_PER_S, Reason
+from market_maker.round_trips import GridSummary
 
 _NEAR_SPREADS: Final = 3.0
 _S_PER_MINUTE: Final = 60.0
@@ -212,7 +213,10 @@ class InventorySummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One market and contestant. Markouts in bps by horizon in seconds, decision times in µs."""
+    """One market and contestant. Markouts in bps by horizon in seconds, decision times in µs.
+
+    `grid` is what a ladder came to, None where there is none.
+    """
 
     name: str
     market: str
@@ -229,6 +233,7 @@ class RunSummary:
     decision_p99_us: float = 0.0
     open_orders_at_end: int = 0
     rebates_credited: Decimal | None = None
+    grid: GridSummary | None = None
 
     @property
     def seconds(self) -> float:
@@ -304,7 +309,13 @@ def as_dict(run: RunSummary) -> dict[str, object]:
         "markout_bps": {str(horizon): _finite(bps) for horizon, bps in sorted(run.markouts_bps.items())},
         "decision_us": {"p50": _finite(run.decision_p50_us), "p99": _finite(run.decision_p99_us)},
         "open_orders_at_end": run.open_orders_at_end,
+        **({} if run.grid is None else {"grid": _grid(run.grid)}),
     }
+
+
+def _grid(grid: GridSummary) -> dict[str, object]:
+    fields = asdict(grid).items()
+    return {name: money(value) if isinstance(value, Decimal) else value for name, value in fields}
 
 
 def _pnl_parts(pnl: Pnl) -> dict[str, str]:
@@ -338,8 +349,9 @@ def _table(runs: Sequence[RunSummary]) -> Table:
     for run in runs:
         table.add_column(f"{run.market}\n{run.name}", justify="right")
     columns = [_column(run) for run in runs]
-    for label in columns[0]:
-        table.add_row(label, *(column[label] for column in columns), end_section=label in _SECTION_ENDS)
+    for label in dict.fromkeys(label for column in columns for label in column):
+        cells = (column.get(label, "-") for column in columns)
+        table.add_row(label, *cells, end_section=label in _SECTION_ENDS)
     return table
 
 
@@ -364,6 +376,7 @@ def _column(run: RunSummary) -> dict[str, str]:
         or "-",
         "decision µs p50 / p99": f"{run.decision_p50_us:.0f} / {run.decision_p99_us:.0f}",
         "open orders at the end": str(run.open_orders_at_end),
+        **({} if run.grid is None else run.grid.rows()),
     }
 
 

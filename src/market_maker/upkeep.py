@@ -14,6 +14,7 @@ from market_maker.circuit_breaker import CircuitBreaker
 from market_maker.config_sections import CircuitBreakerSettings, SessionSettings
 from market_maker.domain import Reason
 from market_maker.gateway import CredentialsRefused, VenueError
+from market_maker.hedger import Hedger
 from market_maker.instrument import MarketStatus
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
@@ -38,11 +39,15 @@ class Upkeep:
         What is known of the streams.
     refresh : callable
         Writes what is known of a market's orders where decisions read it, and wakes its levels.
+    stopping : asyncio.Event
+        Set once the session is to end.
 
     Attributes
     ----------
     switch : DeadMansSwitch
         Fed here, by a healthy quoting loop alone.
+    hedger : Hedger
+        Trades the reference market against the net beta, where that is wanted.
     """
 
     def __init__(
@@ -52,8 +57,10 @@ class Upkeep:
         account: AccountStream,
         streams: StreamWatch,
         refresh: Callable[[MarketDesk], None],
+        stopping: asyncio.Event,
     ) -> None:
         self.switch = DeadMansSwitch(session)
+        self.hedger = Hedger(session, orders, account, stopping, refresh)
         self._session = session
         self._orders = orders
         self._account = account
@@ -74,6 +81,8 @@ class Upkeep:
         yield self._comparing_task()
         yield self._breaker_task()
         yield self._markets_task()
+        if self.hedger.is_enabled:
+            yield self.hedger.run()
 
     def on_rejected(self, reason: str) -> None:
         """Count what the exchange refused; post-only rejections are none of these."""
@@ -115,6 +124,8 @@ class Upkeep:
                 await asyncio.sleep(0)
             show_account_metrics(session)
             self._streams.count_unknown(session.gateway.unknown)
+            if session.reference is not None:
+                self._streams.count_unknown(session.reference.unknown)
             if session.watch_equity():
                 session.refresh_limits(self._orders, self._account)
             if self._may_ask():

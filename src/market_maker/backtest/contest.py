@@ -1,11 +1,13 @@
-"""Who plays in a trial: profiles and baselines, each once for every fill model and latency.
+"""Who plays in a trial: profiles, their variants and baselines, each once for every fill model and latency.
 
-What is compared is how they quote, so sizes, limits, fees and latencies are the same for all. A baseline
-plays with the first profile's sizes, limits and reprice gates, and quotes by its own line.
+What is compared is how they quote, so sizes, limits, fees and latencies are the same for all. A variant is a
+profile with some settings of its own. A baseline plays with the first profile's sizes, limits and reprice
+gates, and quotes by its own line.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from market_maker.backtest.fill_models import Fees, FillModel, fill_row
 from market_maker.backtest.host import Contestant
@@ -40,8 +42,18 @@ class Conditions:
     fees: Fees
 
 
-def entrants(configs: Sequence[Config], baselines: Sequence[str], market: str) -> list[Entrant]:
-    """Profiles as they are set for a market, then the baselines.
+def entrants(
+    configs: Sequence[Config],
+    baselines: Sequence[str],
+    market: str,
+    variants: Mapping[str, Config] = MappingProxyType({}),
+) -> list[Entrant]:
+    """Profiles as they are set for a market, then their variants, then the baselines.
+
+    Parameters
+    ----------
+    variants : mapping of str to Config
+        Settings of each variant by its name.
 
     Raises
     ------
@@ -51,10 +63,15 @@ def entrants(configs: Sequence[Config], baselines: Sequence[str], market: str) -
     if not configs:
         msg = "expected at least one profile, was none"
         raise ConfigError([msg])
+    named = [(config.of(SessionSettings).profile, config) for config in configs] + list(variants.items())
     found = [
-        Entrant(name, name, config.strategy_params(market), config.of(RiskSettings, market))
-        for config in configs
-        for name in [config.of(SessionSettings).profile]
+        Entrant(
+            name,
+            config.of(SessionSettings).profile,
+            config.strategy_params(market),
+            config.of(RiskSettings, market),
+        )
+        for name, config in named
     ]
     first = found[0]
     for other in found[1:]:

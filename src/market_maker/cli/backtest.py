@@ -1,6 +1,6 @@
 """`mm backtest`: what profiles and baselines would have done in recorded markets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,12 @@ from market_maker.cli.app import (
     examples,
     load_settings,
     note,
+)
+from market_maker.cli.backtest_ablation import (
+    comparison_dicts,
+    print_comparisons,
+    read_variants,
+    variant_configs,
 )
 from market_maker.cli.data import conversion_progress, interruptible
 from market_maker.domain import NS_PER_S
@@ -42,6 +48,8 @@ _SLOWEST_MS: Final = 60_000.0
         "mm backtest --data data --profile crypto --profile legacy --baseline glft --save results/btc",
         "mm backtest --data data --set level_size_usd=500 --json > result.json",
         "mm backtest --data data --one-account",
+        "mm backtest --data data --profile crypto --without regime,trend,flow",
+        "mm backtest --data data --profile crypto --variant 'fade:trend_mode=fade'",
         "mm backtest --data data --check-look-ahead",
         "mm backtest --data data --funding funding.parquet --funding-venue hyperliquid",
         "mm backtest --data data --reference BTC-USD --set reference_source=outside --set reference_beta=0.5",
@@ -70,6 +78,23 @@ def backtest(
             "-b",
             metavar="NAME",
             help="Yardstick beside them: symmetric, avellaneda_stoikov or glft; may be repeated.",
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="FEATURE[,FEATURE]",
+            help="Each profile once more without each: regime, trend, flow, funding, micro_price, or with "
+            "--one-account portfolio.",
+        ),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME:SETTING=VALUE[;...]",
+            help="Each profile once more with settings of its own; may be repeated.",
         ),
     ] = None,
     latency_ms: Annotated[
@@ -144,6 +169,8 @@ def backtest(
 ) -> None:
     """Play profiles and baselines over recorded markets, and say what would have happened, and why.
 
+    Variants of a profile (--without, --variant) are compared with it over the same stretches of time.
+
     Everybody has equal sizes, limits, fees and latencies, and plays under each fill model beside each other.
     The decisions are those of mm run. A recording in another format is converted first, and kept.
     """
@@ -153,10 +180,22 @@ def backtest(
     from market_maker.orderbook_manager import BookSettings
     from market_maker.recordings.discovery import market_name
 
+    def load(name: str, overrides: Sequence[str] = ()) -> "Config":
+        return load_settings(config, [*(settings or ()), *overrides], name, env_file)
+
     baselines = tuple(dict.fromkeys(baseline or ()))
-    wanted = _Wanted(data, tuple(market or ()), baselines, save, replace=replace, one_account=one_account)
-    names = dict.fromkeys(profile or _PROFILES)
-    configs = [load_settings(config, settings, name, env_file) for name in names]
+    names = tuple(dict.fromkeys(profile or _PROFILES))
+    configs = [load(name) for name in names]
+    changes = read_variants(without or (), variant or (), one_account=one_account)
+    wanted = _Wanted(
+        data,
+        tuple(market or ()),
+        baselines,
+        variant_configs(changes, names, load),
+        save,
+        replace=replace,
+        one_account=one_account,
+    )
     terms = TrialSettings(
         latencies_s=_latencies_s(latency_ms),
         fill_models=tuple(dict.fromkeys(fill_model or ())),
@@ -183,6 +222,7 @@ class _Wanted:
     data: Path
     markets: tuple[str, ...]
     baselines: tuple[str, ...]
+    variants: "Mapping[str, Config]"
     save: Path | None
     replace: bool
     one_account: bool
@@ -195,6 +235,7 @@ def _stress(
 
     refused = (
         ("--baseline", wanted.baselines),
+        ("--without or --variant", wanted.variants),
         ("--save", wanted.save),
         ("--one-account", wanted.one_account),
         ("--reference", terms.reference),
@@ -209,6 +250,7 @@ def _stress(
 def _play(
     wanted: _Wanted, configs: "Sequence[Config]", settings: "TrialSettings", *, as_json: bool
 ) -> ExitCode:
+    from market_maker.backtest.ablation import compare
     from market_maker.backtest.saved import check_target
     from market_maker.backtest.saved import save as save_result
     from market_maker.backtest.trial_data import cache_folder, chosen, open_data
@@ -220,12 +262,15 @@ def _play(
         store = open_data(wanted.data, cache_folder(), conversion_progress)
         markets = chosen(store, wanted.data, wanted.markets)
         trials = _trials(store, markets, configs, wanted, settings)
-        told = header(store, trials, configs, settings)
+        found = compare({trial.market: trial.outcomes for trial in trials}, settings.seed)
+        told = header(store, trials, configs, settings) | {"comparisons": comparison_dicts(found)}
         _tell_models(trials, settings)
         if wanted.save is not None:
             outcomes = [outcome for trial in trials for outcome in trial.outcomes]
             save_result(wanted.save, outcomes, told, replace=wanted.replace)
     print_result(trials, told, as_json=as_json)
+    if not as_json:
+        print_comparisons(found)
     if wanted.save is not None:
         note(f"saved in {wanted.save}: mm report {wanted.save}")
     is_sound = all(checked.is_sound for trial in trials for checked in trial.checked)
@@ -243,7 +288,7 @@ def _trials(
     from market_maker.backtest.trial import run_together, run_trial
 
     # Before anything runs: a market that cannot be played ends it now and not in an hour.
-    entered = {market: entrants(configs, wanted.baselines, market) for market in markets}
+    entered = {market: entrants(configs, wanted.baselines, market, wanted.variants) for market in markets}
     with _progress(store, markets) as told:
         if wanted.one_account:
             return run_together(store, entered, settings, told)

@@ -22,6 +22,7 @@ from market_maker.journal_files import JournalFiles, JournalSettings
 from market_maker.metrics import Metrics, start_http_server
 from market_maker.order_records import OrderSettings
 from market_maker.recordings.events import RecordingError
+from market_maker.reference_feed import ReferenceFeed
 from market_maker.session import Surroundings
 from market_maker.session_report import fill_model_of, summary_of, venue_of
 from market_maker.strategy import MarketMakerStrategy, Outcome
@@ -49,6 +50,8 @@ class Seat:
         Measures how long the event loop is held; None in virtual time, where nobody waits for it.
     began : callable
         Told of the strategy as soon as it exists.
+    reference : ReferenceFeed or None
+        Prices of an outside venue.
     """
 
     gateway: Gateway
@@ -57,6 +60,7 @@ class Seat:
     account: str
     watch: LoopWatch | None = None
     began: Began = lambda _strategy: None
+    reference: ReferenceFeed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Played:
 
 
 async def play_session(seat: Seat, config: Config, seconds: float | None, *, show: bool) -> Played:
-    """Run a session to its end, and close the gateway.
+    """Run a session to its end, and close the gateway and the feed of an outside venue.
 
     Raises
     ------
@@ -100,6 +104,8 @@ async def play_session(seat: Seat, config: Config, seconds: float | None, *, sho
     try:
         return await _played(seat, config, seconds, show=show)
     finally:
+        if seat.reference is not None:
+            await seat.reference.close()
         await seat.gateway.close()
 
 
@@ -115,7 +121,9 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
         metrics, served = Metrics(), config.of(MetricsSettings)
         if served.metrics_enabled:
             stack.callback(start_http_server(metrics, served.metrics_port).close)
-        surroundings = Surroundings(seat.gateway, config, clock, seat.entropy, journal, metrics)
+        surroundings = Surroundings(
+            seat.gateway, config, clock, seat.entropy, journal, metrics, seat.reference
+        )
         try:
             outcome, failure = await _ended(surroundings, seat, seconds, view)
             at_end = await look_at_end(seat.gateway, outcome, config.of(OrderSettings))

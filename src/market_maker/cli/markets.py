@@ -16,14 +16,22 @@ if TYPE_CHECKING:
     from market_maker.public_markets import Listing
 
 
-@app.command(
+markets_app = typer.Typer(
+    name="markets", invoke_without_command=True, rich_markup_mode="rich", subcommand_metavar="[correlation]"
+)
+app.add_typer(markets_app)
+
+
+@markets_app.callback(
     epilog=examples(
         "mm markets --inside",
         "mm markets --market BTC-USD --market ETH-USD",
         "mm markets --set network=mainnet --json",
+        "mm markets correlation --market BTC-USD --market ETH-USD",
     )
 )
 def markets(
+    context: typer.Context,
     *,
     market: MarketOption = None,
     inside: Annotated[
@@ -39,6 +47,11 @@ def markets(
     """
     from market_maker.public_markets import find_markets, markets_table, rank_markets
 
+    if context.invoked_subcommand is not None:
+        if market or inside or config or settings or as_json:
+            msg = f"expected options behind {context.invoked_subcommand}, was some before it"
+            raise typer.BadParameter(msg)
+        return
     if inside:
         from market_maker.cli.inside import listings_inside
 
