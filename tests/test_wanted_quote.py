@@ -185,7 +185,9 @@ def test_a_model_without_a_table_quotes_at_the_floor():
 
 # --- a ladder
 
-GRID = GridSettings(strategy=Strategy.GRID, grid_levels=3, grid_min_spacing_bps=10.0, grid_max_spacing_bps=10.0)
+GRID = GridSettings(
+    strategy=Strategy.GRID, grid_levels=3, grid_min_spacing_bps=10.0, grid_max_spacing_bps=10.0
+)
 LADDER = replace(PARAMS, grid=GRID, quote=QuoteSettings(num_levels=1))
 
 
