@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from market_maker import pricing_engine as pricing
 from market_maker.domain import Book, Side
 from market_maker.kernel import new_row
+from market_maker.micro_price import MicroPriceSettings
 from market_maker.pricing_engine import (
     Conditions,
     MarketParams,
@@ -39,7 +40,7 @@ def offset(settings, level=0, **conditions):
 
 
 def skew(settings, **conditions):
-    return pricing.skew_bps(record(settings), record(Conditions(**conditions)))
+    return pricing.skew_bps(record(settings), record(OffsetSettings()), record(Conditions(**conditions)))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_a_price_out_of_proportion_is_no_price(price):
 def test_the_fair_value_leans_to_the_lighter_side():
     def fair(weight, bid_lots, ask_lots):
         settings = record(QuoteSettings(micro_price_weight=weight))
-        return pricing.fair_value_ticks(settings, 100, 110, bid_lots, ask_lots)
+        return pricing.fair_value_ticks(settings, record(MicroPriceSettings()), 100, 110, bid_lots, ask_lots)
 
     assert fair(0.0, 9, 1) == 105.0
     assert fair(1.0, 9, 1) == 109.0

@@ -111,7 +111,6 @@ def test_the_next_level_rests_further_out():
         (ACCOUNT, BOOK._replace(ask_lots=0), "NO_BOOK"),
         (ACCOUNT, BOOK._replace(bid_ticks=BID + 1), "CROSSED_BOOK"),
         (replace(ACCOUNT, mark_ticks=math.nan), BOOK, "NOT_FINITE"),
-        (replace(ACCOUNT, carry_bps=math.inf), BOOK, "NOT_FINITE"),
         (replace(ACCOUNT, order_latency_s=math.nan), BOOK, "NOT_FINITE"),
         (replace(ACCOUNT, effective_inventory_lots=math.nan), BOOK, "NOT_FINITE"),
     ],
@@ -466,7 +465,6 @@ slots = st.builds(
 accounts = st.builds(
     held,
     positions,
-    carry_bps=st.floats(-5, 5),
     limit_long_lots=st.integers(0, 15_000),
     limit_short_lots=st.integers(0, 15_000),
 )
@@ -610,7 +608,8 @@ def test_the_decision_row_tells_what_led_to_the_decision():
     made.evaluate(ACCOUNT, Slot(), NOW)
     row = plain(made.decision[0])
     assert row["fair_ticks"] == 84_000.5
-    assert row["offset_bps"] == pytest.approx(5.0 / math.sqrt(12.0), rel=1e-6)
+    # Sigma over five seconds, and the tenth of a second that the order is on its way.
+    assert row["offset_bps"] == pytest.approx(5.0 * math.sqrt(5.1 / 60.0), rel=1e-6)
     assert row["conditions"]["sigma_bps"] == pytest.approx(5.0, rel=1e-6)
 
 

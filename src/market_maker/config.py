@@ -7,6 +7,7 @@ sources the stronger source wins, so that `--set` is never beaten by a file.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from market_maker.correlation import CorrelationSettings
 from market_maker.exposure import NetBetaSettings
 from market_maker.hedging import HedgeSettings
 from market_maker.journal_files import JournalSettings
+from market_maker.model_quotes import ModelRow
+from market_maker.model_table import model_row
 from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
 from market_maker.pricing_engine import MarketParams
@@ -76,9 +79,9 @@ class Schema:
         object.__setattr__(self, "settings", MappingProxyType(by_name))
 
 
-# What the host writes from the instrument is no setting.
+# What is written from the instrument or worked out from settings is no setting.
 DECISION_SECTIONS: Final[Mapping[str, type]] = {
-    name: cls for name, cls in get_type_hints(Params).items() if cls is not MarketParams
+    name: cls for name, cls in get_type_hints(Params).items() if cls not in (MarketParams, ModelRow)
 }
 
 PROCESS_SECTIONS: Final[Mapping[str, type]] = {
@@ -143,7 +146,9 @@ class Config:
     def strategy_params(self, market: str) -> Params:
         """Return the strategy's settings in one market; the market's own facts are put in by its desk."""
         sections = self._for(market).sections
-        return Params(**{name: sections[name] for name in DECISION_SECTIONS})
+        limit_usd = sections["risk"].max_position_notional_usd or math.inf
+        row = model_row(sections["model"], limit_usd / sections["quote"].level_size_usd)
+        return Params(**{name: sections[name] for name in DECISION_SECTIONS}, model_row=row)
 
     @property
     def origins(self) -> Mapping[str, str]:

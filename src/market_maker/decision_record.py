@@ -46,6 +46,8 @@ KEYFRAME: Final = struct.Struct("<BBqBB")  # length of the name, slots; name, pa
 SEED: Final = struct.Struct("<BBqI")  # closes; the closes as f64
 TRADE: Final = struct.Struct("<BBqbqq")  # taker's side, price in ticks, size in lots
 POST_ONLY: Final = struct.Struct("<BBqB?")  # slot, rejected
+PRICE: Final = struct.Struct("<BBqbd")  # source, price in ticks
+FUNDING: Final = struct.Struct("<BBqd")  # hourly rate
 DECISION: Final = struct.Struct("<BBqBB")  # slot, flags; account row, slot row, decision, each if flagged
 # A book is the head and the book's row.
 
@@ -65,6 +67,8 @@ class Kind(IntEnum):
     TRADE = 4
     POST_ONLY = 5
     DECISION = 6
+    PRICE = 7
+    FUNDING = 8
 
 
 class InputsUnreadable(ValueError):
@@ -196,6 +200,14 @@ class MarketTape:
     def trade(self, side: int, price_ticks: int, size_lots: int, now_ns: int) -> None:
         """Note a public trade."""
         self._add(TRADE.pack(Kind.TRADE, self._index, now_ns, side, price_ticks, size_lots), now_ns)
+
+    def price(self, source: int, price_ticks: float, now_ns: int) -> None:
+        """Note a price of elsewhere."""
+        self._add(PRICE.pack(Kind.PRICE, self._index, now_ns, source, price_ticks), now_ns)
+
+    def funding(self, rate: float, now_ns: int) -> None:
+        """Note a funding rate."""
+        self._add(FUNDING.pack(Kind.FUNDING, self._index, now_ns, rate), now_ns)
 
     def post_only(self, slot: SlotId, now_ns: int, *, rejected: bool) -> None:
         """Note how a post-only order came out."""

@@ -14,13 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from market_maker import decision_record as tape
 from market_maker.config import DECISION_SECTIONS, SCHEMA, ConfigError
 from market_maker.config_rules import disorder, unrelated
 from market_maker.config_sources import Given, Reader
 from market_maker.decision_record import InputsFile, InputsUnreadable, Kind
 from market_maker.journal_files import INPUTS_SUFFIX, JOURNAL_SUFFIX
-from market_maker.kernel import Row
+from market_maker.kernel import Row, write_row
+from market_maker.model_quotes import ModelSettings
+from market_maker.model_table import model_row
 from market_maker.replayed_market import (
     ACCOUNT_BYTES,
     BOOK_BYTES,
@@ -114,6 +118,8 @@ class Replay:
             Kind.SEED: self._seed,
             Kind.BOOK: self._book,
             Kind.TRADE: self._trade,
+            Kind.PRICE: self._price,
+            Kind.FUNDING: self._funding,
             Kind.POST_ONLY: self._post_only,
             Kind.DECISION: self._decide,
         }
@@ -206,6 +212,18 @@ class Replay:
             market.trade(side, price_ticks, size_lots, now_ns)
         return at + tape.TRADE.size
 
+    def _price(self, records: bytes, at: int) -> int:
+        _, index, now_ns, source, price_ticks = tape.PRICE.unpack_from(records, at)
+        if (market := self._market(index)) is not None:
+            market.price(source, price_ticks, now_ns)
+        return at + tape.PRICE.size
+
+    def _funding(self, records: bytes, at: int) -> int:
+        _, index, now_ns, rate = tape.FUNDING.unpack_from(records, at)
+        if (market := self._market(index)) is not None:
+            market.funding(rate, now_ns)
+        return at + tape.FUNDING.size
+
     def _post_only(self, records: bytes, at: int) -> int:
         _, index, now_ns, slot, rejected = tape.POST_ONLY.unpack_from(records, at)
         if (market := self._market(index)) is not None:
@@ -268,8 +286,28 @@ def _set(market: str, params: Row, values: Mapping[Given, Any]) -> None:
     for wanted in (None, market):
         for given, value in values.items():
             if given.market == wanted:
-                params[SCHEMA.settings[given.name].section][given.name] = value
+                _put(params[SCHEMA.settings[given.name].section][given.name], value)
     _check_fit(params, {given.name: given.origin for given in values if given.market in (None, market)})
+    limit_orders = float(params["model_row"]["limit_orders"][0])
+    write_row(
+        params["model_row"], model_row(ModelSettings(**_values(params["model"], ModelSettings)), limit_orders)
+    )
+
+
+def _put(field: Row, value: Any) -> None:  # noqa: ANN401  (a setting of any type)
+    if isinstance(value, tuple):
+        field[0] = 0
+        field[0][: len(value)] = value
+    else:
+        field[0] = value
+
+
+def _values(section: Row, cls: type) -> dict[str, Any]:
+    """Settings of a section as they are in its row; a list without the zeros that fill its row up."""
+    found = {f.name: section[f.name][0] for f in dataclasses.fields(cls)}
+    return {
+        name: tuple(np.trim_zeros(it, "b").tolist()) if it.ndim else it.item() for name, it in found.items()
+    }
 
 
 def _check_fit(params: Row, changed: Mapping[str, str]) -> None:
@@ -278,8 +316,11 @@ def _check_fit(params: Row, changed: Mapping[str, str]) -> None:
     origins = dict.fromkeys(values, _RECORDED) | dict(changed)
     problems = []
     for section, cls in DECISION_SECTIONS.items():
-        row = {f.name: params[section][f.name][0].item() for f in dataclasses.fields(cls)}
+        row = _values(params[section], cls)
         values |= row
+        if not changed.keys() & row.keys():
+            # It was checked when the session began.
+            continue
         try:
             cls(**row)
         except ValueError as refused:

@@ -79,6 +79,7 @@ class Reason(IntEnum):
     GRID_OUTSIDE = 50  # the price has left the ladder
     GRID_STOPPED = 51  # it has left it by so much that the ladder only reduces
     HEDGING = 52  # a hedge takes on the other side: our own quotes stay out of its way
+    GRID_IDLE = 53  # no order belongs on the line now: it is the other side's, or was filled last
     # No order is wanted: limits.
     POSITION_LIMIT = 60
     BELOW_MIN_SIZE = 61

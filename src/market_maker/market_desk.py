@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from market_maker import post_only_safety, pricing_engine, trend_signal, volatility_regime
+from market_maker import funding, post_only_safety, pricing_engine, trend_signal, volatility_regime
 from market_maker import reprice_pipeline as pipeline
 from market_maker.decision_record import DecisionTape, MarketRows, MarketTape
 from market_maker.domain import (
@@ -37,7 +37,17 @@ from market_maker.order_manager import OrderManager
 from market_maker.order_table import TrackedOrder
 from market_maker.orderbook_manager import BookSettings, OrderbookManager
 from market_maker.pricing_engine import MarketParams
-from market_maker.strategy_rows import Account, BookRow, DecisionRow, Params, Slot, State, read_decision
+from market_maker.reference_price import PriceSource
+from market_maker.strategy_rows import (
+    Account,
+    BookRow,
+    DecisionRow,
+    Params,
+    Slot,
+    State,
+    levels_each,
+    read_decision,
+)
 from market_maker.summary import is_good_quote
 
 _LATENCY_WEIGHT: Final = 0.1
@@ -143,7 +153,7 @@ class MarketDesk:
         self.limit_reason = Reason.POSITION_LIMIT
         self.slots = tuple(
             SlotId(instrument.name, side, level)
-            for level in range(params.quote.num_levels)
+            for level in range(levels_each(params))
             for side in (Side.BUY, Side.SELL)
         )
         self._decided_ns = 0
@@ -222,9 +232,34 @@ class MarketDesk:
         if self._tape is not None:
             self._tape.trade(side, price_ticks, size_lots, now_ns)
 
+    def on_price(self, source: PriceSource, price: Decimal, now_ns: int) -> None:
+        """Take a price of elsewhere in, USD; no news of this market's own streams."""
+        price_ticks = float(price / self.instrument.tick)
+        pipeline.observe_price(self._params, self._state, int(source), price_ticks, now_ns)
+        if self._tape is not None:
+            self._tape.price(int(source), price_ticks, now_ns)
+
+    def on_index(self, price: Decimal, now_ns: int) -> None:
+        """Take the exchange's index in."""
+        self.on_frame(now_ns)
+        self.on_price(PriceSource.INDEX, price, now_ns)
+
+    def on_funding(self, rate: Decimal, now_ns: int) -> None:
+        """Take the exchange's hourly funding rate in, a fraction; positive: longs pay."""
+        self.on_frame(now_ns)
+        pipeline.observe_funding(self._params, self._state, float(rate), now_ns)
+        if self._tape is not None:
+            self._tape.funding(float(rate), now_ns)
+
+    def on_fill(self, position_before_lots: int, change_lots: int, now_ns: int) -> None:
+        """Take a fill of ours in: how long positions last decides what funding will cost."""
+        holding, settings = self._account[0].holding, self._params[0].funding
+        funding.on_fill(settings, holding, position_before_lots, change_lots, now_ns)
+
     def on_mark(self, price: Decimal, now_ns: int) -> None:
         """Take the exchange's mark in: it sets the price band."""
         self.on_frame(now_ns)
+        self.on_price(PriceSource.MARK, price, now_ns)
         self.mark = price
         account = self._account
         account["mark_ticks"] = float(price / self.instrument.tick)
@@ -241,7 +276,7 @@ class MarketDesk:
         account.order_latency_s += _LATENCY_WEIGHT * (seconds - account.order_latency_s)
 
     def set_account(self, position_lots: int, limits: tuple[int, int], others_lots: float = 0.0) -> None:
-        """Write position, the (long, short) limits in force, and what other markets add to the inventory, lots."""
+        """Write position, the (long, short) limits in force, and what other markets add to it, lots."""
         account = self._account
         account["position_lots"] = position_lots
         account["effective_inventory_lots"] = position_lots + others_lots
@@ -362,7 +397,9 @@ class MarketDesk:
 
     def side_reason(self, side: Side, orders: OrderManager) -> Reason:
         """Why a side is not quoted: the reason of its nearest level, or that what rests does not count."""
-        reason = next(reason for slot, reason in self.reasons.items() if slot.side == side)
+        reasons = [reason for slot, reason in self.reasons.items() if slot.side == side]
+        # Of a ladder's lines the nearest that has something to do.
+        reason = next((reason for reason in reasons if reason != Reason.GRID_IDLE), reasons[0])
         rests = any(order.order.side == side for order in self._quotes(orders))
         return Reason.QUOTE_FAR if rests and reason < Reason.NO_BOOK else reason
 
@@ -388,6 +425,9 @@ def warm_up() -> None:
     desk.on_mark(Decimal(100), 1)
     desk.on_book(update, 1)
     desk.on_trade(Trade("WARM-UP", 1, Side.BUY, 10_001, 1, 1, 1), 1)
+    desk.on_index(Decimal(100), 1)
+    desk.on_funding(Decimal(0), 1)
+    desk.on_fill(0, 1, 1)
     desk.trend()
     slot = desk.slots[0]
     desk.decide(slot, 1)

@@ -1,13 +1,16 @@
 """At which price, and how much of it, a level is to be quoted.
 
 A quote stands at a distance from the fair value, the mid leaning towards the micro-price. The distance is a
-fixed percent, a multiple of the smoothed spread, or a multiple of what volatility does during a quote's life.
-It is scaled by the regime first, clamped afterwards, so that no scale undercuts the floor (fees, volatility
-over the latency, least edge). A σ-based distance ignores the regime's scale, or volatility would count twice.
+fixed percent, a multiple of the smoothed spread, a multiple of what volatility does during a quote's life, or
+a model's. It is scaled by the regime first, clamped afterwards, so that no scale undercuts the floor (fees,
+volatility over the latency, least edge). A σ-based distance ignores the regime's scale, or volatility would
+count twice. What volatility does while an order is on its way adds to every distance, as variances add: the
+price that an order was meant for is that old when it arrives, so a slow link quotes wider.
 
 Inventory shifts both quotes: tanh with a deadband, normalised to the limit that binds, growing with σ (the
-linear skew of Guéant 2017, models.md §3, flattened near the limit). A quote that opens risk never comes
-nearer than the floor, whatever the shift; one that reduces may give up its edge. Rounding is outward.
+linear skew of Guéant 2017, models.md §3, flattened near the limit), or as the model says; order flow and the
+cost of carrying add to it. A quote that opens risk never comes nearer than the floor, whatever the shift; one
+that reduces may give up its edge. Rounding is outward.
 
 The module knows no orders and no gates: it never says whether to quote.
 """
@@ -19,6 +22,7 @@ from typing import Final, Protocol
 
 from market_maker.domain import BPS, Book, Side
 from market_maker.kernel import kernel, new_row
+from market_maker.micro_price import MicroPriceSettings, lean_ticks
 from market_maker.trend_signal import TrendMode, TrendSettings
 
 _SECONDS_PER_MINUTE: Final = 60.0
@@ -32,10 +36,13 @@ class OffsetMode(IntEnum):
     FIXED = 0
     DYNAMIC = 1
     VOLATILITY = 2
+    AVELLANEDA_STOIKOV = 3
+    GLFT = 4
 
 
 _FIXED: Final = int(OffsetMode.FIXED)
 _DYNAMIC: Final = int(OffsetMode.DYNAMIC)
+_VOLATILITY: Final = int(OffsetMode.VOLATILITY)
 _FADE: Final = int(TrendMode.FADE)
 
 
@@ -55,16 +62,16 @@ class QuoteSettings:
 class OffsetSettings:
     """Distance of a quote from the fair value."""
 
-    offset_mode: OffsetMode = OffsetMode.VOLATILITY  # fixed, dynamic or volatility
+    offset_mode: OffsetMode = OffsetMode.VOLATILITY  # fixed, dynamic, volatility, avellaneda_stoikov or glft
     price_offset_per_level_percent: float = 0.3  # %, of each level (fixed)
     offset_spread_multiplier: float = 1.0  # of the smoothed spread (dynamic)
     offset_sigma_multiple: float = 1.0  # of σ over the expected life of a quote (volatility)
     quote_lifetime_s: float = 5.0  # s, expected life of a quote
     level_offset_step: float = 1.0  # each further level adds this share of the first one's offset
-    min_offset_bps: float = 1.0  # bps, least offset (dynamic, volatility)
-    max_offset_bps: float = 300.0  # bps, largest offset in NORMAL (dynamic, volatility)
+    min_offset_bps: float = 1.0  # bps, least offset (all modes but fixed)
+    max_offset_bps: float = 300.0  # bps, largest offset in NORMAL (all modes but fixed)
     min_edge_bps: float = 0.3  # bps, what an opening quote keeps after fees and latency
-    offset_latency_sigmas: float = 1.0  # of σ over the order latency, in the floor
+    offset_latency_sigmas: float = 1.0  # of σ over the order latency, in every offset and in the floor
 
 
 @dataclass(frozen=True)
@@ -99,8 +106,11 @@ class Conditions:
     spread_bps: float = 0.0  # bps, smoothed
     latency_s: float = 0.0  # s, from a decision to the exchange
     fee_bps: float = 0.0  # bps, maker
-    carry_bps: float = 0.0  # bps, cost of holding a long; positive shifts both quotes down
+    carry_bps: float = 0.0  # bps, expected cost of holding a long; positive shifts both quotes down
     extra_bps: float = 0.0  # bps, asked for by the guards
+    flow_bps: float = 0.0  # bps, shift of both quotes by order flow, positive up
+    model_half_bps: float = 0.0  # bps, a model's distance
+    model_shift_bps: float = 0.0  # bps, a model's shift of both quotes for inventory, drift and carry
     offset_scale: float = 1.0  # of the regime
     skew_scale: float = 1.0  # of regime and trend together
     inventory_share: float = 0.0  # effective inventory as a share of the limit that binds, −1 … 1
@@ -108,27 +118,33 @@ class Conditions:
 
 @kernel
 def fair_value_ticks(
-    settings: QuoteSettings, bid_ticks: int, ask_ticks: int, bid_lots: int, ask_lots: int
+    settings: QuoteSettings,
+    micro: MicroPriceSettings,
+    bid_ticks: int,
+    ask_ticks: int,
+    bid_lots: int,
+    ask_lots: int,
 ) -> float:
     """Mid leaning towards the micro-price, ticks: heavy bids push it up."""
     mid = 0.5 * (float(bid_ticks) + float(ask_ticks))
-    total = float(bid_lots) + float(ask_lots)
-    if total <= 0.0:
-        return mid
-    micro = (float(bid_ticks) * float(ask_lots) + float(ask_ticks) * float(bid_lots)) / total
-    return mid + settings.micro_price_weight * (micro - mid)
+    return mid + settings.micro_price_weight * lean_ticks(micro, bid_ticks, ask_ticks, bid_lots, ask_lots)
 
 
 @kernel
-def _move_bps(sigma_bps: float, seconds: float) -> float:
+def move_bps(sigma_bps: float, seconds: float) -> float:
+    """Standard deviation of the mid's move in a time, bps, from σ in bps per √minute."""
     return sigma_bps * math.sqrt(max(seconds, 0.0) / _SECONDS_PER_MINUTE)
+
+
+@kernel
+def _latency_bps(settings: OffsetSettings, conditions: Conditions) -> float:
+    return settings.offset_latency_sigmas * move_bps(conditions.sigma_bps, conditions.latency_s)
 
 
 @kernel
 def cost_floor_bps(settings: OffsetSettings, conditions: Conditions) -> float:
     """Fee, volatility over the order latency and least edge, bps: what an opening quote must not undercut."""
-    latency = settings.offset_latency_sigmas * _move_bps(conditions.sigma_bps, conditions.latency_s)
-    return conditions.fee_bps + latency + settings.min_edge_bps
+    return conditions.fee_bps + _latency_bps(settings, conditions) + settings.min_edge_bps
 
 
 @kernel
@@ -145,23 +161,32 @@ def _scaled_offset_bps(settings: OffsetSettings, conditions: Conditions) -> floa
         return settings.price_offset_per_level_percent * 100.0 * conditions.offset_scale
     if settings.offset_mode == _DYNAMIC:
         return settings.offset_spread_multiplier * conditions.spread_bps * conditions.offset_scale
-    move = _move_bps(conditions.sigma_bps, settings.quote_lifetime_s)
+    if settings.offset_mode != _VOLATILITY:
+        return conditions.fee_bps + conditions.model_half_bps
+    move = move_bps(conditions.sigma_bps, settings.quote_lifetime_s)
     return conditions.fee_bps + settings.offset_sigma_multiple * move
+
+
+@kernel
+def _with_latency_bps(settings: OffsetSettings, conditions: Conditions) -> float:
+    scaled, latency = _scaled_offset_bps(settings, conditions), _latency_bps(settings, conditions)
+    # A root would change the last digit where there is nothing to add.
+    return math.sqrt(scaled * scaled + latency * latency) if latency > 0.0 else scaled
 
 
 @kernel
 def offset_bps(settings: OffsetSettings, conditions: Conditions, level: int) -> float:
     """Distance of a level from the fair value, bps, before any skew.
 
-    Scaled, then clamped between floor and ceiling, then stepped out by the level, then widened by what the
-    guards ask for; the ceiling holds for the result, the floor above all.
+    Scaled, then widened by the latency, then clamped between floor and ceiling, then stepped out by the
+    level, then widened by what the guards ask for; the ceiling holds for the result, the floor above all.
     """
     fixed = settings.offset_mode == _FIXED
     least = 0.0 if fixed else settings.min_offset_bps
     floor = max(cost_floor_bps(settings, conditions), least)
     ceiling = max(ceiling_bps(settings, conditions), floor)
     step = 1.0 if fixed else settings.level_offset_step
-    first = min(max(_scaled_offset_bps(settings, conditions), floor), ceiling)
+    first = min(max(_with_latency_bps(settings, conditions), floor), ceiling)
     return min(first * (1.0 + step * float(level)) + conditions.extra_bps, ceiling)
 
 
@@ -175,15 +200,27 @@ def inventory_share(inventory_lots: float, limit_long_lots: int, limit_short_lot
 
 
 @kernel
-def skew_bps(settings: SkewSettings, conditions: Conditions) -> float:
-    """Shift of both quotes, bps: negative (down) with a long inventory or a cost of holding longs."""
+def has_model(settings: OffsetSettings) -> bool:
+    """Whether distance and shift are a model's."""
+    return bool(settings.offset_mode > _VOLATILITY)
+
+
+@kernel
+def _inventory_shift_bps(settings: SkewSettings, conditions: Conditions) -> float:
     share = math.fabs(conditions.inventory_share)
     beyond = max(share - settings.skew_deadband, 0.0) / max(1.0 - settings.skew_deadband, 1e-9)
     shape = math.tanh(settings.skew_shape * beyond) / math.tanh(max(settings.skew_shape, 1e-9))
     largest = max(settings.skew_max_bps, settings.skew_sigma_multiple * conditions.sigma_bps)
     pull = settings.inventory_skew_factor * largest * shape * conditions.skew_scale
-    shift = -math.copysign(pull, conditions.inventory_share) - conditions.carry_bps
-    return min(max(shift, -settings.skew_cap_bps), settings.skew_cap_bps)
+    return -math.copysign(pull, conditions.inventory_share) - conditions.carry_bps
+
+
+@kernel
+def skew_bps(settings: SkewSettings, offset: OffsetSettings, conditions: Conditions) -> float:
+    """Shift of both quotes, bps: negative (down) with a long inventory or a cost of holding longs."""
+    by_model = has_model(offset)
+    shift = conditions.model_shift_bps if by_model else _inventory_shift_bps(settings, conditions)
+    return min(max(shift + conditions.flow_bps, -settings.skew_cap_bps), settings.skew_cap_bps)
 
 
 @kernel
@@ -281,6 +318,10 @@ class PricingParams(Protocol):
         """Shift against the inventory."""
 
     @property
+    def micro_price(self) -> MicroPriceSettings:
+        """What the sizes at the best prices foretell."""
+
+    @property
     def market(self) -> MarketParams:
         """The market itself."""
 
@@ -320,6 +361,7 @@ class PricingEngine:
         self._quote = new_row(settings.quote)[0]
         self._offset = new_row(settings.offset)[0]
         self._skew = new_row(settings.skew)[0]
+        self._micro_price = new_row(settings.micro_price)[0]
         self._market = new_row(settings.market)[0]
         self._books = orderbook_manager
         self._risk = risk_manager
@@ -331,7 +373,7 @@ class PricingEngine:
 
     def inventory_skew(self, conditions: Conditions) -> float:
         """Shift of both quotes for the position held, bps; negative when long."""
-        return skew_bps(self._skew, self._complete(conditions))
+        return skew_bps(self._skew, self._offset, self._complete(conditions))
 
     def compute_offset(self, level: int, conditions: Conditions) -> float:
         """Distance of a level from the fair value before the skew, bps."""
@@ -340,7 +382,7 @@ class PricingEngine:
     def compute_target_price(self, side: Side, level: int, conditions: Conditions) -> float:
         """Price of a level on the grid, USD: never nearer than the floor where it opens risk."""
         full = self._complete(conditions)
-        offset, skew = offset_bps(self._offset, full, int(level)), skew_bps(self._skew, full)
+        offset, skew = offset_bps(self._offset, full, int(level)), skew_bps(self._skew, self._offset, full)
         distance = offset - float(side) * skew
         if side * self._risk.position_lots >= 0:
             distance = quote_distance_bps(self._offset, full, int(side), offset, skew)
@@ -366,7 +408,8 @@ class PricingEngine:
 
     def _fair_ticks(self) -> float:
         book = self._books.book
-        return fair_value_ticks(self._quote, book.bid_ticks, book.ask_ticks, book.bid_lots, book.ask_lots)
+        sizes = (book.bid_ticks, book.ask_ticks, book.bid_lots, book.ask_lots)
+        return fair_value_ticks(self._quote, self._micro_price, *sizes)
 
     def _complete(self, conditions: Conditions) -> Conditions:
         record: Conditions = new_row(conditions)[0]

@@ -188,6 +188,16 @@ class ReplayedMarket:
         self.counts.trades += 1
         pipeline.observe_trade(self._params, self._state, side, price_ticks, size_lots, now_ns)
 
+    def price(self, source: int, price_ticks: float, now_ns: int) -> None:
+        """Take a price of elsewhere in."""
+        self._event += 1
+        pipeline.observe_price(self._params, self._state, source, price_ticks, now_ns)
+
+    def funding(self, rate: float, now_ns: int) -> None:
+        """Take a funding rate in."""
+        self._event += 1
+        pipeline.observe_funding(self._params, self._state, rate, now_ns)
+
     def post_only(self, at: int, now_ns: int, *, rejected: bool) -> None:
         """Take in how a post-only order came out."""
         self._event += 1

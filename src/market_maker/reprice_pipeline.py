@@ -1,15 +1,18 @@
 """What to do with one slot now: the only composition of the decision modules.
 
-`observe_book` and `observe_trade` advance every signal once per event; `decide` reads them and says of one
-slot whether to keep, place, replace or cancel, and why. Live trading, simulation and backtest host these same
-functions: no clock, no memory but the rows passed in.
+`observe_*` advance every signal once per event; `decide` reads them and says of one slot whether to keep,
+place, replace or cancel, and why. Live trading, simulation and backtest host these same functions: no clock,
+no memory but the rows passed in.
 
-Hard halts come first and remove everything. Soft gates (regime, guards, trend) only say that a side may take
-no new risk: what is left of it is a reducing order of at most the position, maybe further out. Then price,
-size, the limit in force, the post-only clamp, and last whether a resting order is worth a move. A move may
-come before the least interval only if it takes an opening order out of a price that no longer pays its costs;
-a size that the limit no longer allows is shrunk at once. Nothing is decided while a request is pending: the
-slot is settled first.
+Hard halts come first and remove everything. Soft gates (regime, guards, trend, flow, reference) only say that
+a side may take no new risk: what is left of it is a reducing order of at most the position, maybe further
+out. Then price, size, the limit in force, the post-only clamp, and last whether a resting order is worth a
+move. A move may come before the least interval only if it takes an opening order out of a price that no
+longer pays its costs; a size that the limit no longer allows is shrunk at once. Nothing is decided while a
+request is pending: the slot is settled first.
+
+Where the grid quotes, price and size are those of the slot's line, and of the guards only those hold that a
+resting ladder needs; all else is the same.
 """
 
 import math
@@ -19,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from market_maker import (
+    funding,
+    order_flow,
     post_only_safety,
-    pricing_engine,
     realised_volatility,
+    reference_price,
     resting_order,
     spread_signal,
     toxicity_guard,
@@ -29,8 +34,10 @@ from market_maker import (
     volatility_regime,
 )
 from market_maker.domain import BPS, NS_PER_S, Action, Book, Decision, Reason, Regime, Side
+from market_maker.grid import Strategy
 from market_maker.kernel import Row, kernel, new_row, write_row
-from market_maker.pricing_engine import Conditions
+from market_maker.reference_price import PriceSource
+from market_maker.side_gates import gate, line_gate, spread_bps
 from market_maker.strategy_rows import (
     Account,
     BookRow,
@@ -42,6 +49,7 @@ from market_maker.strategy_rows import (
     State,
     read_decision,
 )
+from market_maker.wanted_quote import gather, want_line, want_quote
 
 _BUY: Final = int(Side.BUY)
 _ELEVATED: Final = int(Regime.ELEVATED)
@@ -66,17 +74,16 @@ _POSITION_LIMIT: Final = int(Reason.POSITION_LIMIT)
 _BELOW_MIN_SIZE: Final = int(Reason.BELOW_MIN_SIZE)
 _PRICE_BAND: Final = int(Reason.PRICE_BAND)
 _NOT_FINITE: Final = int(Reason.NOT_FINITE)
+_TOXIC_FLOW: Final = int(Reason.TOXIC_FLOW)
+_GRID_IDLE: Final = int(Reason.GRID_IDLE)
 _PULL_ALL: Final = int(ExtremeAction.PULL_ALL)
+_INDEX: Final = int(PriceSource.INDEX)
+_GRID: Final = int(Strategy.GRID)
 
 
 @kernel
 def _has_two_sides(book: BookRow) -> bool:
     return min(book.bid_ticks, book.ask_ticks) > 0 and min(book.bid_lots, book.ask_lots) > 0
-
-
-@kernel
-def _spread_bps(book: BookRow) -> float:
-    return 2.0 * BPS * float(book.ask_ticks - book.bid_ticks) / float(book.ask_ticks + book.bid_ticks)
 
 
 @kernel
@@ -111,7 +118,9 @@ def observe_book(P: Row, S: Row, B: Row, now_ns: int) -> None:  # noqa: N803  (r
     toxicity_guard.update(
         p.toxicity, p.imbalance, s.toxicity, log_mid, book.bid_depth_lots, book.ask_depth_lots, now_ns
     )
-    spread_signal.update(p.spread_ema, s.spread_ema, _spread_bps(book), now_ns)
+    spread_signal.update(p.spread_ema, s.spread_ema, spread_bps(book), now_ns)
+    order_flow.on_book(p.flow, s.flow, book.bid_ticks, book.bid_lots, book.ask_ticks, book.ask_lots, now_ns)
+    reference_price.on_mid(p.reference, s.reference, log_mid, now_ns)
     s.market_view.tick_bps = 2.0 * BPS / float(book.bid_ticks + book.ask_ticks)
     _refresh_view(p, s)
 
@@ -125,12 +134,29 @@ def observe_trade(
     size_lots: int,
     now_ns: int,
 ) -> None:
-    """Take a public trade in: the last one is kept. `side` is the taker's."""
-    s = S[0]
+    """Take a public trade in. `side` is the taker's, 0 where it is unknown."""
+    p, s = P[0], S[0]
+    order_flow.on_trade(p.flow, s.flow, side, price_ticks, size_lots, now_ns)
     s.trade_side = side
     s.trade_ticks = price_ticks
     s.trade_lots = size_lots
     s.trade_ns = now_ns
+
+
+@kernel
+def observe_price(P: Row, S: Row, source: int, price_ticks: float, now_ns: int) -> None:  # noqa: N803
+    """Take a price of elsewhere in, in ticks: mark, index or an outside venue's mid (`PriceSource`)."""
+    p, s = P[0], S[0]
+    reference_price.on_price(p.reference, s.reference, source, price_ticks, now_ns)
+    if source == _INDEX and _has_two_sides(s.book):
+        funding.on_index(p.funding, s.funding, price_ticks, s.book.bid_ticks, s.book.ask_ticks, now_ns)
+
+
+@kernel
+def observe_funding(P: Row, S: Row, rate: float, now_ns: int) -> None:  # noqa: N803
+    """Take the exchange's hourly funding rate in, a fraction; positive: longs pay."""
+    p, s = P[0], S[0]
+    funding.on_rate(p.funding, s.funding, rate, now_ns)
 
 
 @kernel
@@ -151,143 +177,10 @@ def _halt_reason(settings: RepriceSettings, s: State, a: Account, now_ns: int) -
         return _CROSSED_BOOK
     if float(now_ns - a.last_frame_ns) > settings.stale_after_s * NS_PER_S:
         return _STALE_BOOK
-    finite = math.isfinite(a.mark_ticks + a.carry_bps + a.order_latency_s + a.effective_inventory_lots)
+    finite = math.isfinite(a.mark_ticks + a.order_latency_s + a.effective_inventory_lots)
     if not (finite and math.isfinite(s.sigma_bps + s.market_view.sigma_bps + s.spread_ema.spread_bps)):
         return _NOT_FINITE
     return _NONE
-
-
-@kernel
-def _strong_direction(s: State) -> int:
-    return s.market_view.trend_direction if s.market_view.trend_strong else 0
-
-
-@kernel
-def _gate(p: Params, s: State, a: Account, d: DecisionRow, side: int, now_ns: int) -> int:
-    """Why a side may take no new risk, NONE if it may; the extra offset goes into the conditions."""
-    s.market_view.latency_s = max(a.order_latency_s, 0.0)
-    toxic, d.conditions.extra_bps = toxicity_guard.check(
-        p.toxicity, p.jump, s.toxicity, s.market_view, side, now_ns
-    )
-    if s.market_view.regime == _EXTREME:
-        return _EXTREME_REGIME
-    if a.mark_ticks <= 0.0:
-        return _MARK_MISSING
-    if toxic != _NONE:
-        return toxic
-    strong = _strong_direction(s)
-    if strong != 0 and pricing_engine.is_counter_trend(p.trend, side, strong):
-        return _STRONG_TREND
-    imbalance = toxicity_guard.imbalance_check(p.imbalance, s.toxicity, side)
-    if imbalance != _NONE:
-        return imbalance
-    return toxicity_guard.spread_check(p.spread_guard, _spread_bps(s.book))
-
-
-@kernel
-def _limit_lots(p: Params, s: State, base_lots: int) -> int:
-    """Limit in force: scaled by the regime, halved while volatility is not known."""
-    scale = (
-        volatility_regime.limit_scale(p.regime_scale, s.market_view.regime)
-        if s.warm
-        else p.reprice.warmup_limit_scale
-    )
-    return math.floor(float(max(base_lots, 0)) * scale)
-
-
-@kernel
-def _gather(p: Params, s: State, a: Account, c: Conditions) -> None:
-    book = s.book
-    c.fair_ticks = pricing_engine.fair_value_ticks(
-        p.quote, book.bid_ticks, book.ask_ticks, book.bid_lots, book.ask_lots
-    )
-    c.sigma_bps = s.sigma_bps
-    c.spread_bps = s.spread_ema.spread_bps
-    c.latency_s = s.market_view.latency_s
-    c.fee_bps = p.market.maker_fee_bps
-    c.carry_bps = a.carry_bps
-    c.offset_scale = volatility_regime.offset_scale(p.regime_scale, s.market_view.regime)
-    c.inventory_share = pricing_engine.inventory_share(
-        a.effective_inventory_lots,
-        _limit_lots(p, s, a.limit_long_lots),
-        _limit_lots(p, s, a.limit_short_lots),
-    )
-    c.skew_scale = volatility_regime.skew_scale(p.regime_scale, s.market_view.regime)
-    c.skew_scale *= pricing_engine.trend_skew_scale(p.trend, a.effective_inventory_lots, _strong_direction(s))
-
-
-@kernel
-def _price(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow) -> int:
-    """Set the wanted price; return why there is none, else NONE."""
-    c = d.conditions
-    side = slot.side
-    opening = side * a.position_lots >= 0
-    d.fair_ticks = c.fair_ticks
-    d.offset_bps = pricing_engine.offset_bps(p.offset, c, slot.level)
-    d.skew_bps = pricing_engine.skew_bps(p.skew, c)
-    distance = d.offset_bps - float(side) * d.skew_bps
-    if opening:
-        distance = pricing_engine.quote_distance_bps(p.offset, c, side, d.offset_bps, d.skew_bps)
-    target = pricing_engine.target_ticks(side, c.fair_ticks, distance)
-    if not math.isfinite(target):
-        return _NOT_FINITE
-    price = pricing_engine.round_outward(side, target)
-    low, high = a.band_low_ticks, a.band_high_ticks
-    outside = (side == _BUY and 0 < high < price) or (side != _BUY and price < low)
-    if outside and opening:
-        return _PRICE_BAND
-    if outside:
-        price = high if side == _BUY else low
-    price = post_only_safety.clamp_price(
-        p.post_only, slot.post_only, side, price, s.book.bid_ticks, s.book.ask_ticks
-    )
-    d.wanted_ticks = price
-    return _NONE if price > 0 else _PRICE_BAND
-
-
-@kernel
-def _set_room(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow) -> None:
-    """What the limit leaves to this slot.
-
-    Nearer levels go first, so that of two resting orders that are too large together the farther one yields;
-    a new or growing order counts every other order that may still fill.
-    """
-    long_lots = _limit_lots(p, s, a.limit_long_lots)
-    short_lots = _limit_lots(p, s, a.limit_short_lots)
-    position = a.position_lots
-    room = long_lots - position if slot.side == _BUY else short_lots + position
-    reducing = max(-slot.side * position, 0)
-    past_limit = position > long_lots or -position > short_lots
-    d.only_reduces = reducing > 0 and (d.gate != _NONE or past_limit)
-    if d.gate != _NONE or past_limit:
-        room = min(room, reducing)
-    own = slot.remaining_lots if slot.resting else 0
-    room -= slot.inner_lots
-    d.room_lots = max(min(room, max(own, room - slot.outer_lots)), 0)
-
-
-@kernel
-def _size(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow) -> int:
-    """Set the wanted size; return why there is none, else NONE."""
-    reduces = slot.side * a.position_lots < 0
-    plain = pricing_engine.level_lots(p.quote, p.market, slot.level, d.fair_ticks)
-    if plain < p.market.min_lots and not reduces:
-        return _BELOW_MIN_SIZE
-    depth = s.book.bid_depth_lots if slot.side == _BUY else s.book.ask_depth_lots
-    if reduces:
-        scale = 1.0 + p.quote.reduce_size_growth * math.fabs(d.conditions.inventory_share)
-    else:
-        scale = pricing_engine.trend_size_scale(p.trend, slot.side, s.market_view.trend_direction)
-    lots = min(pricing_engine.scaled_lots(p.quote, p.market, plain, scale, depth), d.room_lots)
-    if d.only_reduces and d.room_lots - lots < p.market.min_lots:
-        # What would be left could not be sent on its own.
-        lots = d.room_lots
-    if lots >= p.market.min_lots or (lots > 0 and d.only_reduces and p.market.small_reduce_admitted):
-        d.wanted_lots = lots
-        return _NONE
-    if lots > 0 and d.only_reduces:
-        return _BELOW_MIN_SIZE
-    return d.gate if d.gate != _NONE else _POSITION_LIMIT
 
 
 @kernel
@@ -296,15 +189,12 @@ def _want(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow, now_ns: i
     halt = _halt_reason(p.reprice, s, a, now_ns)
     if halt != _NONE:
         return halt
-    d.gate = _gate(p, s, a, d, slot.side, now_ns)
+    has_lines = p.grid.strategy == _GRID
+    d.gate = line_gate(p, s, a, slot, now_ns) if has_lines else gate(p, s, a, d, slot.side, now_ns)
     if d.gate == _EXTREME_REGIME and p.reprice.extreme_action == _PULL_ALL:
         return _EXTREME_REGIME
-    _gather(p, s, a, d.conditions)
-    reason = _price(p, s, a, slot, d)
-    if reason != _NONE:
-        return reason
-    _set_room(p, s, a, slot, d)
-    return _size(p, s, a, slot, d)
+    gather(p, s, a, d.conditions, now_ns)
+    return want_line(p, s, a, slot, d, now_ns) if has_lines else want_quote(p, s, a, slot, d)
 
 
 @kernel
@@ -377,8 +267,10 @@ class RepricePipeline:
         observe_book(self.params, self.state, self._book, now_ns)
 
     def evaluate(self, account: Account, slot: Slot, now_ns: int) -> Decision:
-        """Decide about a slot."""
+        """Decide about a slot. The ladder goes on where it is, whatever the account says of it."""
+        ladder = self.account["ladder"].copy()
         write_row(self.account, account)
+        self.account["ladder"] = ladder
         write_row(self.slot, slot)
         decide(self.params, self.state, self.account, self.slot, self.decision, now_ns)
         return read_decision(self.decision)

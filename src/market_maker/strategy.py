@@ -244,9 +244,9 @@ class MarketMakerStrategy:
                 self.session.ledger.on_mark(desk.name, event.price)
                 self.session.refresh_limits(self.orders, self.account)
             case IndexPrice():
-                desk.on_frame(now_ns)
+                desk.on_index(event.price, now_ns)
             case FundingRate():
-                desk.on_frame(now_ns)
+                desk.on_funding(event.rate, now_ns)
                 self.session.expect_funding()
             case StreamLost():
                 self._streams.on_lost(desk, event.why, now_ns)

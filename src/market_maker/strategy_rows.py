@@ -17,7 +17,12 @@ from enum import IntEnum
 from typing import Final
 
 from market_maker.domain import Action, Decision, Reason, Side
+from market_maker.funding import FundingSettings, FundingState, HoldingState
+from market_maker.grid import GridSettings, LadderState, Strategy, slots_each
 from market_maker.kernel import Row
+from market_maker.micro_price import MicroPriceSettings
+from market_maker.model_quotes import ModelRow, ModelSettings
+from market_maker.order_flow import OrderFlowSettings, OrderFlowState
 from market_maker.post_only_safety import PostOnlySettings, PostOnlyState
 from market_maker.pricing_engine import (
     Conditions,
@@ -27,6 +32,7 @@ from market_maker.pricing_engine import (
     SkewSettings,
 )
 from market_maker.realised_volatility import VolatilitySettings, VolatilityState
+from market_maker.reference_price import ReferenceSettings, ReferenceState
 from market_maker.spread_signal import SpreadEmaSettings, SpreadEmaState
 from market_maker.toxicity_guard import (
     ImbalanceSettings,
@@ -87,7 +93,14 @@ class Params:
     imbalance: ImbalanceSettings = field(default_factory=ImbalanceSettings)
     spread_guard: SpreadGuardSettings = field(default_factory=SpreadGuardSettings)
     post_only: PostOnlySettings = field(default_factory=PostOnlySettings)
+    flow: OrderFlowSettings = field(default_factory=OrderFlowSettings)
+    micro_price: MicroPriceSettings = field(default_factory=MicroPriceSettings)
+    funding: FundingSettings = field(default_factory=FundingSettings)
+    reference: ReferenceSettings = field(default_factory=ReferenceSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    grid: GridSettings = field(default_factory=GridSettings)
     market: MarketParams = field(default_factory=MarketParams)
+    model_row: ModelRow = field(default_factory=ModelRow)
 
 
 @dataclass
@@ -113,6 +126,9 @@ class State:
     trend: TrendState = field(default_factory=TrendState)
     toxicity: ToxicityState = field(default_factory=ToxicityState)
     spread_ema: SpreadEmaState = field(default_factory=SpreadEmaState)
+    flow: OrderFlowState = field(default_factory=OrderFlowState)
+    funding: FundingState = field(default_factory=FundingState)
+    reference: ReferenceState = field(default_factory=ReferenceState)
     market_view: MarketView = field(
         default_factory=MarketView
     )  # what the guards know: regime and trend in force
@@ -134,13 +150,14 @@ class Account:
     limit_long_lots: int = 0  # largest long position in NORMAL, the tightest of all limits
     limit_short_lots: int = 0  # largest short position, as a positive number
     effective_inventory_lots: float = 0.0  # signed: position and what other markets add to its risk
-    carry_bps: float = 0.0  # bps, cost of holding a long until the position is closed; negative: it pays
     mark_ticks: float = 0.0  # 0: unknown, and no risk is added
     band_low_ticks: int = 0  # lowest price of a sell, 0: unknown
     band_high_ticks: int = 0  # highest price of a buy, 0: unknown
     order_latency_s: float = 0.0  # s, from a decision to the exchange
     halt_reason: int = 0  # of domain.Reason; NONE to quote
     last_frame_ns: int = 0  # instant of the last frame of any kind
+    holding: HoldingState = field(default_factory=HoldingState)  # how long positions have been held
+    ladder: LadderState = field(default_factory=LadderState)  # lines of the grid; `decide` moves it
 
 
 @dataclass
@@ -180,6 +197,16 @@ class DecisionRow:
     offset_bps: float = 0.0
     skew_bps: float = 0.0
     conditions: Conditions = field(default_factory=Conditions)
+
+
+def has_lines(params: Params) -> bool:
+    """Whether the grid quotes, so that a level is a line of its ladder."""
+    return params.grid.strategy == Strategy.GRID
+
+
+def levels_each(params: Params) -> int:
+    """Levels on each side that a market has slots for."""
+    return slots_each(params.grid) if has_lines(params) else params.quote.num_levels
 
 
 def read_decision(row: Row) -> Decision:

@@ -7,7 +7,7 @@ for what reason a side is not, and whether the measured regime is extreme. A cel
 import math
 from typing import Final
 
-from market_maker import pricing_engine, trend_signal, volatility_regime
+from market_maker import pricing_engine, trend_signal, volatility_regime, wanted_quote
 from market_maker.backtest import memory
 from market_maker.backtest.rows import SPENT_REASONS, Bench, Quoter, StandingRow
 from market_maker.domain import BPS, Reason, Regime
@@ -21,6 +21,7 @@ _NONE: Final = int(Reason.NONE)
 _QUOTE_FAR: Final = int(Reason.QUOTE_FAR)
 _NO_BOOK: Final = int(Reason.NO_BOOK)
 _POSITION_LIMIT: Final = int(Reason.POSITION_LIMIT)
+_GRID_IDLE: Final = int(Reason.GRID_IDLE)
 _EXTREME: Final = int(Regime.EXTREME)
 _NEAR_SPREADS: Final = 3.0
 _SIZE_SLACK: Final = 0.99
@@ -50,7 +51,7 @@ def _is_quoted(b: Bench, k: int, s: State, side: int) -> bool:
     near = max(_NEAR_SPREADS * float(s.book.ask_ticks - s.book.bid_ticks), s.sigma_bps / BPS * mid)
     least = _level_lots(b, k, b.standings[k], mid2_ticks)
     each = len(b.slots) // len(b.params)
-    for i in range(k * each, k * each + 2 * b.params[k].quote.num_levels):
+    for i in range(k * each, k * each + 2 * b.memos[k].levels):
         h = b.held[i]
         if b.slots[i].side != side or h.order_id == 0 or h.remaining_lots <= 0:
             continue
@@ -71,10 +72,14 @@ def _side_reason(b: Bench, k: int, side: int) -> int:
     """Reason of the side's nearest level, or that what rests there does not count."""
     each = len(b.slots) // len(b.params)
     first = k * each + (0 if side > 0 else 1)
-    reason = _slot_reason(b, k, first)
+    end, reason = k * each + 2 * b.memos[k].levels, _slot_reason(b, k, first)
+    for i in range(first, end, 2):
+        # Of a ladder's lines the nearest that has something to do.
+        if reason == _GRID_IDLE:
+            reason = _slot_reason(b, k, i)
     if reason >= _NO_BOOK:
         return reason
-    for i in range(first, k * each + 2 * b.params[k].quote.num_levels, 2):
+    for i in range(first, end, 2):
         if b.slots[i].resting:
             return _QUOTE_FAR
     return reason
@@ -157,14 +162,12 @@ def _nearest_ticks(b: Bench, k: int, side: int) -> int:
 
 
 @inner_kernel
-def _limit_lots(b: Bench, k: int) -> int:
+def _limit_lots(b: Bench, k: int, now_ns: int) -> int:
     p, s, a = b.params[k], b.states[b.memos[k].group], b.accounts[k]
-    limit = min(a.limit_long_lots, a.limit_short_lots)
     if b.quoters[k].kind == _LINEAR:
-        return limit
-    regime = s.market_view.regime
-    scale = volatility_regime.limit_scale(p.regime_scale, regime) if s.warm else p.reprice.warmup_limit_scale
-    return math.floor(float(max(limit, 0)) * scale)
+        return min(a.limit_long_lots, a.limit_short_lots)
+    carry = wanted_quote.carry_bps(p, s, a, now_ns)
+    return min(wanted_quote.limit_lots(p, s, a, 1, carry), wanted_quote.limit_lots(p, s, a, -1, carry))
 
 
 @inner_kernel
@@ -184,7 +187,7 @@ def _sample(b: Bench, k: int, now_ns: int) -> None:
     row.trend = trend_signal.direction(p.trend, s.trend) * trend_signal.strength(p.trend, s.trend)
     row.bid_reason = _slot_reason(b, k, first)
     row.ask_reason = _slot_reason(b, k, first + 1)
-    row.limit_lots = _limit_lots(b, k)
+    row.limit_lots = _limit_lots(b, k, now_ns)
 
 
 @inner_kernel

@@ -6,7 +6,7 @@ they leave. What the exchange knows already is read nowhere.
 
 from typing import Final
 
-from market_maker import post_only_safety
+from market_maker import funding, post_only_safety
 from market_maker import reprice_pipeline as pipeline
 from market_maker.backtest import accounting, limits, linear, memory
 from market_maker.backtest.rows import Bench, Quoter, SlotOrderRow
@@ -83,8 +83,9 @@ def _on_accepted(b: Bench, k: int, i: int, now_ns: int) -> None:
 
 
 @inner_kernel
-def _on_fill(b: Bench, k: int, i: int, r: ReplyRow) -> None:
+def _on_fill(b: Bench, k: int, i: int, r: ReplyRow, now_ns: int) -> None:
     h, a = b.held[i], b.accounts[k]
+    funding.on_fill(b.params[k].funding, a.holding, a.position_lots, r.side * r.lots, now_ns)
     a.position_lots += r.side * r.lots
     limit = a.limit_long_lots if r.side > 0 else a.limit_short_lots
     limit = max(limit, h.limit_lots if r.order_id == h.order_id else h.new_limit_lots)
@@ -140,7 +141,7 @@ def hear(b: Bench, k: int, now_ns: int) -> bool:
         if r.kind == _CANCEL_REJECTED:
             _on_cancel_rejected(b, k, r.order_id)
         elif r.kind == _FILL:
-            _on_fill(b, k, first + r.tag, r)
+            _on_fill(b, k, first + r.tag, r, now_ns)
         elif r.kind == _ACCEPTED:
             _on_accepted(b, k, first + r.tag, now_ns)
         else:
@@ -227,8 +228,8 @@ def _decide(b: Bench, k: int, i: int, now_ns: int) -> None:
 def decide_all(b: Bench, k: int, now_ns: int) -> None:
     """Ask about each slot, nearest first, and send what is wanted."""
     first = k * (len(b.slots) // len(b.params))
-    memory.lend_holds(b, b.memos[k])
-    for i in range(first, first + 2 * b.params[k].quote.num_levels):
+    memory.lend_holds(b, k)
+    for i in range(first, first + 2 * b.memos[k].levels):
         _decide(b, k, i, now_ns)
         if b.decisions[k].action != _KEEP and _carry_out(b, k, i, now_ns):
             # The reservation is made: the other levels must see it before they decide.

@@ -38,7 +38,7 @@ from market_maker.pricing_engine import MarketParams
 from market_maker.recordings.store import Hour
 from market_maker.risk_manager import RiskSettings, limit_pusd
 from market_maker.risk_view import market_rules
-from market_maker.strategy_rows import Account, BookRow, DecisionRow, Params, Slot, State
+from market_maker.strategy_rows import Account, BookRow, DecisionRow, Params, Slot, State, levels_each
 from market_maker.summary import OrderCounts, Quotes, Uptime, UptimeTracker
 
 _PPB_PER_BPS: Final = 100_000
@@ -177,7 +177,7 @@ class MarketMakerRun:
     ) -> None:
         settings = settings or RunSettings()
         self.rows = 0
-        self._each = 2 * max(contestant.params.quote.num_levels for contestant in contestants)
+        self._each = 2 * max(levels_each(contestant.params) for contestant in contestants)
         self._count = len(contestants)
         self._settings = settings
         self._feeds = rows_of(FeedRow, len(settings.feed_extra_ns))
@@ -329,11 +329,12 @@ def _grouped(contestants: Sequence[Contestant]) -> tuple[Any, Any]:
     for k, contestant in enumerate(contestants):
         p = contestant.params
         signals = (p.volatility, p.regime, p.trend, p.toxicity, p.imbalance, p.spread_ema)
-        key = (contestant.fills.feed, *signals)
+        key = (contestant.fills.feed, *signals, p.flow, p.funding, p.reference)
         if key not in found:
             found[key] = len(found)
             leaders.append(k)
         memos[k].group = found[key]
+        memos[k].levels = levels_each(p)
     groups = rows_of(GroupRow, len(found))
     groups["leader"] = leaders
     groups["feed"] = [key[0] for key in found]

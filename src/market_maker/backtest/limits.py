@@ -110,13 +110,17 @@ def _carried_pusd(r: RiskRow) -> int:
 def refresh(b: Bench, k: int) -> None:
     """Write the limits in force where decisions read them; a halted account may only reduce."""
     a, r = b.accounts[k], b.risks[k]
-    lots = 0
-    if r.lot_pusd > 0 and r.halt == _NONE:
-        pusd = min(r.max_position_pusd, _carried_pusd(r))
-        lots = max(0, min(r.max_position_lots, pusd // r.lot_pusd))
-    a.limit_long_lots = lots
-    a.limit_short_lots = lots
-    a.effective_inventory_lots = float(a.position_lots)
+    a.limit_long_lots = _limit_lots(r, r.room_long_pusd)
+    a.limit_short_lots = _limit_lots(r, r.room_short_pusd)
+    a.effective_inventory_lots = float(a.position_lots) + r.others_lots
+
+
+@inline_kernel
+def _limit_lots(r: RiskRow, room_pusd: int) -> int:
+    if r.lot_pusd <= 0 or r.halt != _NONE:
+        return 0
+    pusd = min(r.max_position_pusd, _carried_pusd(r), room_pusd)
+    return max(0, min(r.max_position_lots, pusd // r.lot_pusd))
 
 
 @inner_kernel

@@ -10,16 +10,26 @@ around each as their tolerance leaves room. That range is remembered, with what 
 * the time until an instant that decisions look at (the guards' grid, a wait, an age);
 * depths that do not bind the sizes.
 
-Nothing is remembered where a slot acts or waits for its interval, nor while a jump renews its hold.
+A price from elsewhere and a funding rate are news as such. Nothing is remembered where a slot acts or waits
+for its interval, while a jump renews its hold, nor of a ladder or a model, whose quotes follow the inventory
+in orders of a size that steps with the fair value.
 """
 
 import math
 from typing import Final
 
-from market_maker import pricing_engine, resting_order, toxicity_guard, volatility_regime
+from market_maker import (
+    order_flow,
+    pricing_engine,
+    resting_order,
+    toxicity_guard,
+    volatility_regime,
+    wanted_quote,
+)
 from market_maker.backtest.rows import Bench, MemoRow, Quoter
 from market_maker.domain import NS_PER_S, Action, Reason
 from market_maker.fills.rows import NEVER_NS
+from market_maker.grid import Strategy
 from market_maker.kernel import inline_kernel, inner_kernel
 from market_maker.pricing_engine import OffsetMode
 from market_maker.strategy_rows import Params, Slot
@@ -35,6 +45,7 @@ _MIN_INTERVAL: Final = int(Reason.MIN_REPRICE_INTERVAL)
 _WITHIN_TOLERANCE: Final = int(Reason.WITHIN_TOLERANCE)
 _POSITION_LIMIT: Final = int(Reason.POSITION_LIMIT)
 _PENDING: Final = int(Reason.REQUEST_PENDING)
+_GRID: Final = int(Strategy.GRID)
 _LOWER_FAIR: Final = 0.9
 _SPARE: Final = 0.999
 _NEAR: Final = 0.0002
@@ -45,8 +56,14 @@ _FAR_LOTS: Final = 2**62
 
 
 @inner_kernel
+def note_news(b: Bench, n: int) -> None:
+    """Give the group's market a new number."""
+    b.groups[n].version += 1
+
+
+@inner_kernel
 def note_group(b: Bench, n: int) -> None:
-    """After a book: give the group's market a new number, if anything but sizes and depths is new."""
+    """After a book or a trade: give the market a new number, if anything but sizes and depths is new."""
     g, s = b.groups[n], b.states[n]
     p, view = b.params[g.leader], s.market_view
     buy = toxicity_guard.imbalance_check(p.imbalance, s.toxicity, 1)
@@ -56,6 +73,10 @@ def note_group(b: Bench, n: int) -> None:
     same = same and g.fast_sigma_bps == view.sigma_fast_bps and g.regime == view.regime
     same = same and g.direction == view.trend_direction and g.strong == view.trend_strong
     same = same and g.warm == s.warm and g.buy_imbalance == buy and g.sell_imbalance == sell
+    buy_flow, sell_flow = order_flow.pulls(p.flow, s.flow, 1), order_flow.pulls(p.flow, s.flow, -1)
+    same = same and g.buy_flow == buy_flow and g.sell_flow == sell_flow
+    same = same and g.flow_direction == s.flow.direction and g.flow_rank == s.flow.toxic_rank
+    same = same and g.lead_bps == s.reference.lead_bps and g.lean_bps == s.reference.lean_bps
     if same:
         return
     g.version += 1
@@ -70,6 +91,12 @@ def note_group(b: Bench, n: int) -> None:
     g.warm = s.warm
     g.buy_imbalance = buy
     g.sell_imbalance = sell
+    g.buy_flow = buy_flow
+    g.sell_flow = sell_flow
+    g.flow_direction = s.flow.direction
+    g.flow_rank = s.flow.toxic_rank
+    g.lead_bps = s.reference.lead_bps
+    g.lean_bps = s.reference.lean_bps
 
 
 @inner_kernel
@@ -80,9 +107,7 @@ def fair_ticks(b: Bench, k: int) -> float:
         return 0.0
     if b.quoters[k].kind == _LINEAR:
         return 0.5 * float(book.bid_ticks + book.ask_ticks)
-    return pricing_engine.fair_value_ticks(
-        b.params[k].quote, book.bid_ticks, book.ask_ticks, book.bid_lots, book.ask_lots
-    )
+    return wanted_quote.fair_ticks(b.params[k], b.states[b.memos[k].group])
 
 
 @inline_kernel
@@ -198,7 +223,7 @@ def _gate_ns(b: Bench, k: int, now_ns: int) -> int:
         gate_ns = _later(m.sell_pulled_until_ns, 0.0, now_ns, gate_ns)
     regime = b.states[m.group].market_view.regime
     first = k * (len(b.slots) // len(b.params))
-    for i in range(first, first + 2 * p.quote.num_levels):
+    for i in range(first, first + 2 * m.levels):
         gate_ns = min(gate_ns, _slot_gate_ns(p, b.slots[i], regime, now_ns))
     return gate_ns
 
@@ -244,12 +269,13 @@ def remember(b: Bench, k: int, now_ns: int) -> None:
 
 
 @inner_kernel
-def lend_holds(b: Bench, m: MemoRow) -> None:
+def lend_holds(b: Bench, k: int) -> None:
     """Put a contestant's holds after jumps into the signals that it shares."""
+    m, p = b.memos[k], b.params[k]
     toxicity = b.states[m.group].toxicity
     toxicity.buy_pulled_until_ns = m.buy_pulled_until_ns
     toxicity.sell_pulled_until_ns = m.sell_pulled_until_ns
-    m.lasts = True
+    m.lasts = p.grid.strategy != _GRID and not pricing_engine.has_model(p.offset)
     m.same = True
     m.reach_ticks = _FAR_TICKS
 

@@ -71,6 +71,11 @@ class RiskRow:
     mark_parts: int = 0  # what equity was worked out from
     seen_fills: int = -1
     seen_funding: int = 0
+    others_lots: float = 0.0  # what other markets add to the inventory; the host writes it
+    room_long_pusd: int = (
+        LARGEST  # what the account's limit on net beta leaves to each side; the host writes it
+    )
+    room_short_pusd: int = LARGEST
     order_life_ns: int = 0
     decisions: int = 0
     placed: int = 0
@@ -137,6 +142,12 @@ class GroupRow:
     warm: bool = False
     buy_imbalance: int = 0
     sell_imbalance: int = 0
+    buy_flow: bool = False  # pulled by toxic flow
+    sell_flow: bool = False
+    flow_direction: float = 0.0
+    flow_rank: float = 0.0
+    lead_bps: float = 0.0  # of the reference
+    lean_bps: float = 0.0
 
 
 @dataclass
@@ -144,6 +155,7 @@ class MemoRow:
     """What a contestant need not be asked again (`memory`), and what is its own of the shared signals."""
 
     group: int = 0
+    levels: int = 0  # on each side; those of a ladder are its lines
     buy_pulled_until_ns: int = 0
     sell_pulled_until_ns: int = 0
     lasts: bool = False  # as it is being asked: whether its outcomes may be remembered,

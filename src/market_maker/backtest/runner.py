@@ -18,6 +18,7 @@ from market_maker.fills.rows import ASKS, BIDS, NEVER_NS, NO_ASK, NO_BID
 from market_maker.kernel import inline_kernel, inner_kernel, kernel
 from market_maker.recordings import store
 from market_maker.recordings.store import Hour
+from market_maker.reference_price import PriceSource
 
 _BIDS: Final = BIDS
 _ASKS: Final = ASKS
@@ -27,6 +28,15 @@ _NEVER_NS: Final = NEVER_NS
 _MARK: Final = store.MARK
 _TRADE_BUY: Final = store.TRADE_BUY
 _TRADE_SELL: Final = store.TRADE_SELL
+_TRADE_UNKNOWN: Final = store.TRADE_UNKNOWN
+_INDEX: Final = store.INDEX
+_FUNDING: Final = store.FUNDING
+_OUTSIDE: Final = store.OUTSIDE
+_PRICE_PARTS: Final = float(store.PRICE_PARTS)
+_FUNDING_PARTS: Final = float(store.FUNDING_PARTS)
+_FROM_MARK: Final = int(PriceSource.MARK)
+_FROM_INDEX: Final = int(PriceSource.INDEX)
+_FROM_OUTSIDE: Final = int(PriceSource.OUTSIDE)
 _CODE_MASK: Final = store.CODE_MASK
 _LAST: Final = store.LAST
 _NONE: Final = int(Reason.NONE)
@@ -79,6 +89,23 @@ def _note_trade(b: Bench, feed: int, side: int, ticks: int, lots: int, now_ns: i
         if b.groups[n].feed == feed:
             one, leader = slice(n, n + 1), b.groups[n].leader
             pipeline.observe_trade(b.params[leader : leader + 1], b.states[one], side, ticks, lots, now_ns)
+            memory.note_group(b, n)
+
+
+@inner_kernel
+def _note_price(b: Bench, feed: int, code: int, parts: int, now_ns: int) -> None:
+    """Take a price of elsewhere, or what is paid for a position, into the signals."""
+    source = _FROM_MARK if code == _MARK else _FROM_INDEX if code == _INDEX else _FROM_OUTSIDE
+    for n in range(len(b.groups)):
+        if b.groups[n].feed != feed:
+            continue
+        one, leader = slice(n, n + 1), b.groups[n].leader
+        params, state = b.params[leader : leader + 1], b.states[one]
+        if code == _FUNDING:
+            pipeline.observe_funding(params, state, float(parts) / _FUNDING_PARTS, now_ns)
+        else:
+            pipeline.observe_price(params, state, source, float(parts) / _PRICE_PARTS, now_ns)
+        memory.note_news(b, n)
 
 
 @inline_kernel
@@ -143,10 +170,13 @@ def _hear_frame(b: Bench, rows: Hour, feed: int, now_ns: int) -> None:
         code = kind & _CODE_MASK
         if depth.follow(b.world, 1 + feed, kind, ticks, lots):
             f.has_book = True
-        elif code == _MARK:
-            f.mark_parts = ticks
-        elif code in (_TRADE_BUY, _TRADE_SELL):
-            _note_trade(b, feed, 1 if code == _TRADE_BUY else -1, ticks, lots, now_ns)
+        elif code in (_TRADE_BUY, _TRADE_SELL, _TRADE_UNKNOWN):
+            side = 1 if code == _TRADE_BUY else -1 if code == _TRADE_SELL else 0
+            _note_trade(b, feed, side, ticks, lots, now_ns)
+        elif code in (_MARK, _INDEX, _OUTSIDE, _FUNDING):
+            if code == _MARK:
+                f.mark_parts = ticks
+            _note_price(b, feed, code, ticks, now_ns)
         if kind & _LAST:
             break
     venue_ns = _int(rows.venue_ns[b.cursor[1 + feed] - 1])
