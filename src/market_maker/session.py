@@ -231,9 +231,11 @@ class Session:
         now = self.limits[desk.name]
         then = self._limits_of.get(report.fill.external_id, now)
         limits = (max(now[0], then[0]), max(now[1], then[1]))
+        before_lots = self.ledger.position_lots(desk.name)
         if self.ledger.book_fill(report, mid2_ticks, limits):
             self.journal.fill(report, mid2_ticks)
             fill = report.fill
+            desk.on_fill(before_lots, fill.side * fill.size_lots, self.clock.now_ns())
             value = desk.instrument.value(fill.price_ticks, fill.size_lots)
             self.metrics.fill(desk.name, fill.side, value)
 
