@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 # The modules whose every line and branch the tests must reach, with the compiler off.
 PURE := domain realised_volatility volatility_regime trend_signal spread_signal toxicity_guard \
         post_only_safety pricing_engine market_making_models strategy_rows resting_order reprice_pipeline \
-        risk_manager exposure
+        risk_manager exposure order_flow flow_toxicity trade_arrivals micro_price funding reference_price \
+        return_covariance correlation hedging grid model_quotes side_gates wanted_quote
 PURE_TESTS = $(wildcard $(PURE:%=tests/test_%*.py) tests/test_mm_strategy.py)
 comma := ,
 empty :=

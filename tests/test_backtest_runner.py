@@ -225,4 +225,5 @@ def test_compiled_equals_interpreted_on_2000_rows():
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-c", script]
     child = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=500)
-    assert json.loads(child.stdout) == json.loads(json.dumps(digest()))
+    # As text: what is not known yet is nan, which equals nothing.
+    assert child.stdout.strip() == json.dumps(digest())
