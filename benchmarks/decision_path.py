@@ -5,7 +5,8 @@ go the product's way: `decode_book`, `MarketDesk.on_book` (book and signals), th
 levels on both sides. What is decided comes to rest before the next frame, so slots and book know orders of
 ours, and a long position makes one side reduce.
 
-The same frames are played three times: as they were sent, one a second, and a thousand a second. Time is
+The same frames are played three times: as they were sent, one a second, and a thousand a second; and as they
+were sent with every signal, guard, lean and the model's quotes on, and with all of them off. Time is
 virtual: nothing sleeps. At one a second every frame ends a second of the signals' grids. At a thousand the
 price moves a thousand times faster, which no guard lets pass; so at both of these rates the guards compute
 but never trip, and the work is the same. The schedules take turns, block by block, and share the noise.
@@ -30,7 +31,7 @@ from market_maker.emulator.rules import ExchangeRules
 from market_maker.emulator.scenarios import build_flows, instruments
 from market_maker.emulator.streams import StreamFrame, Topic
 from market_maker.exchanges.frames import decode_book, decode_trades
-from market_maker.exchanges.quotes import decode_mark
+from market_maker.exchanges.quotes import decode_index, decode_mark
 from market_maker.exchanges.replies import decode_candles
 from market_maker.gateway import Candle, Fees, Gateway
 from market_maker.instrument import Instrument
@@ -44,7 +45,12 @@ MARKET: Final = "BTC-USD"
 SCENARIO: Final = "mixed"
 SEED: Final = 1
 START_NS: Final = 1_767_571_200 * NS_PER_S
-LIMITS: Final = {"total_p50_us": 60.0, "total_p99_us": 300.0, "p50_ratio_1000_to_1_per_s": 1.5}
+LIMITS: Final = {
+    "total_p50_us": 60.0,
+    "total_p99_us": 300.0,
+    "p50_ratio_1000_to_1_per_s": 1.5,
+    "decisions_p50_ratio_on_to_off": 2.0,
+}
 _BLOCK: Final = 100
 _LIMIT_USD: Final = Decimal(10_000)
 _GUARDS_NEVER_TRIP: Final = (
@@ -54,6 +60,28 @@ _GUARDS_NEVER_TRIP: Final = (
     "imbalance_threshold=1",
     "trend_strong_threshold=1",
 )
+_SECTIONS: Final = (
+    "vol_regime_enabled",
+    "trend_enabled",
+    "toxicity_enabled",
+    "jump_enabled",
+    "imbalance_enabled",
+    "flow_enabled",
+    "funding_enabled",
+    "micro_price_enabled",
+)
+_EVERYTHING_ON: Final = (
+    *(f"{name}=true" for name in _SECTIONS),
+    "micro_price_spreads_ticks=2",
+    "micro_price_table=0.1,0.3,0.5,0.7,0.9",
+    "reference_source=index",
+    "reference_beta=0.5",
+    "offset_mode=glft",
+    "model_a_per_s=0.5",
+    "model_k_per_bps=0.4",
+    "model_sigma_bps=5",
+)
+_EVERYTHING_OFF: Final = (*(f"{name}=false" for name in _SECTIONS), "reference_source=none")
 _STAGES: Final = ("decode", "book_and_observe", "four_decisions", "total")
 
 
@@ -81,6 +109,8 @@ SCHEDULES: Final = {
     "as_sent": Schedule(0),
     "1_per_s": Schedule(NS_PER_S, _GUARDS_NEVER_TRIP),
     "1000_per_s": Schedule(NS_PER_S // 1000, _GUARDS_NEVER_TRIP),
+    "everything_on": Schedule(0, _EVERYTHING_ON),
+    "everything_off": Schedule(0, _EVERYTHING_OFF),
 }
 
 
@@ -89,7 +119,7 @@ def record(minutes: float) -> Recording:
     listed, flows = instruments([MARKET]), build_flows(SCENARIO, [MARKET], SEED, START_NS)
     exchange = Exchange(listed, flows, ExchangeRules(), np.random.default_rng(SEED), START_NS)
     candles = decode_candles(exchange.queries.candles(MARKET, 20, START_NS))
-    for kind in ("book", "trades", "mark", "funding"):
+    for kind in ("book", "trades", "mark", "index", "funding"):
         exchange.subscribe(Topic(kind, MARKET))
     end_ns = START_NS + round(minutes * 60 * NS_PER_S)
     frames: list[StreamFrame] = []
@@ -166,6 +196,8 @@ class Host:
                 self._desk.on_trade(trade, self._now_ns)
         elif sent.kind == "mark":
             self._on_mark(decode_mark(sent.frame, self._instrument).price)
+        elif sent.kind == "index":
+            self._desk.on_index(decode_index(sent.frame, self._instrument).price, self._now_ns)
 
     def _on_mark(self, price: Decimal) -> None:
         self._desk.on_mark(price, self._now_ns)
@@ -261,13 +293,21 @@ def _report(rounds: Sequence[Samples]) -> dict[str, Any]:
     }
 
 
-def _figures(totals_ns: dict[str, list[int]]) -> dict[str, float]:
-    """The figures that have a limit, from the total durations by schedule."""
-    sent, slow, fast = (_spread_us(totals_ns[name]) for name in SCHEDULES)
+def _figures(played: Sequence[dict[str, Samples]]) -> dict[str, float]:
+    """The figures that have a limit, from all durations of some rounds."""
+    sent, slow, fast = (
+        _spread_us([ns for each in played for ns in each[name].total])
+        for name in ("as_sent", "1_per_s", "1000_per_s")
+    )
+    on, off = (
+        _spread_us([ns for each in played for ns in each[name].four_decisions])
+        for name in ("everything_on", "everything_off")
+    )
     return {
         "total_p50_us": sent["p50"],
         "total_p99_us": sent["p99"],
         "p50_ratio_1000_to_1_per_s": round(fast["p50"] / slow["p50"], 3),
+        "decisions_p50_ratio_on_to_off": round(on["p50"] / off["p50"], 3),
     }
 
 
@@ -298,9 +338,8 @@ def main(minutes: float = 20.0, rounds: int = 5, warm_up: int = 1000) -> dict[st
     recording = record(minutes)
     played = [_round(recording, warm_up) for _ in range(rounds)]
     books = recording.books()
-    all_ns = {name: [ns for each in played for ns in each[name].total] for name in SCHEDULES}
-    measured = _figures(all_ns)
-    each_round = [_figures({name: samples[name].total for name in SCHEDULES}) for samples in played]
+    measured = _figures(played)
+    each_round = [_figures([samples]) for samples in played]
     json_loads_us = _json_loads_us(books)
     return {
         "benchmark": "decision_path",

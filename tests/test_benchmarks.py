@@ -30,10 +30,11 @@ def in_json(result, fields):
 def test_decision_path_measures_every_stage_on_every_schedule():
     result = benchmark("decision_path").main(minutes=0.5, rounds=2, warm_up=100)
     in_json(result, ["measured", "limits", "met", "schedules", "quietest_round", "total_p50_in_json_loads"])
-    assert set(result["schedules"]) == {"as_sent", "1_per_s", "1000_per_s"}
+    paced, switched = {"as_sent", "1_per_s", "1000_per_s"}, {"everything_on", "everything_off"}
+    assert set(result["schedules"]) == paced | switched
     for schedule in result["schedules"].values():
         assert schedule["samples"] == result["schedules"]["as_sent"]["samples"] > 100
-        assert schedule["orders_resting"] > 2.0
+        assert schedule["orders_resting"] > 1.5
         assert sum(schedule["actions"].values()) == pytest.approx(1.0, abs=0.01)
         for stage in ("decode_us", "book_and_observe_us", "four_decisions_us", "total_us"):
             assert 0.0 < schedule[stage]["p50"] <= schedule[stage]["p99"]
