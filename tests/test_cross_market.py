@@ -9,10 +9,11 @@ from inside import BTC, Inside, assert_sound, in_virtual_time
 
 from market_maker.config import ConfigError, load_config
 from market_maker.correlation import MAX_MARKETS, Correlation, CorrelationSettings
-from market_maker.cross_market import CrossMarket, warm_up
+from market_maker.cross_market import CrossMarket, ModelledMarket, modelled_market, warm_up
 from market_maker.domain import NS_PER_S, Side
 from market_maker.exposure import PPM, PUSD_PER_USD, net_beta, worst_case
-from market_maker.session_report import status_of
+from market_maker.glft_solution import QuotedMarkets, model_values_usd
+from market_maker.session_report import portfolio_of, status_of
 
 ETH, SOL = "ETH-USD", "SOL-USD"
 ALL = (BTC, ETH, SOL)
@@ -62,6 +63,49 @@ def test_the_skew_sees_the_others_by_their_betas():
     assert cross.known_net_beta_usd(values) == pytest.approx(300.0 + beta * 2_000.0)
     off = CrossMarket((BTC, ETH), CorrelationSettings(portfolio_enabled=False), BTC)
     assert off.others_lots(BTC, values, 0.84) == 0.0
+
+
+def model_of(market: str, *settings: str):
+    return modelled_market(load_config([f"markets={market}", *settings]).strategy_params(market))
+
+
+CALIBRATED = ("model_a_per_s=0.5", "model_k_per_bps=0.4", "model_sigma_bps=8", "model_gamma=0.01")
+
+
+def test_a_model_counts_where_it_is_calibrated_and_quoted_by():
+    assert model_of(BTC, "offset_mode=glft", *CALIBRATED) == ModelledMarket(0.01, 0.5, 0.4, 1_000.0)
+    assert model_of(BTC, "offset_mode=avellaneda_stoikov", *CALIBRATED) is not None
+    assert model_of(BTC, "offset_mode=volatility", *CALIBRATED) is None
+    assert model_of(BTC, "offset_mode=glft") is None
+
+
+def test_markets_that_are_quoted_by_models_see_one_another_through_the_model():
+    models = {
+        BTC: ModelledMarket(0.01, 0.5, 0.4, 1_000.0),
+        ETH: ModelledMarket(0.02, 0.8, 0.3, 500.0),
+        SOL: None,
+    }
+    half = CorrelationSettings(**{**vars(QUICK), "portfolio_skew_share": 0.5})
+    cross, plain = CrossMarket(ALL, half, BTC, models), CrossMarket(ALL, half, BTC)
+    off = CrossMarket(ALL, CorrelationSettings(portfolio_enabled=False), BTC, models)
+    values = {BTC: 300.0, ETH: 2_000.0, SOL: -700.0}
+    assert cross.others_lots(BTC, values, 0.84) == 0.0
+    for name, mid, now_ns in walk(60):
+        for one in (cross, plain, off):
+            one.on_mid(name, mid, now_ns)
+            one.on_mid(SOL, 0.002 * mid, now_ns)
+    together = QuotedMarkets(*(np.array(column) for column in zip(models[BTC], models[ETH], strict=True)))
+    places = np.ix_([0, 1], [0, 1])
+    seen = model_values_usd(together, cross.matrix.covariance()[places], np.array([300.0, 2_000.0]))
+    sol_only = {BTC: 0.0, ETH: 0.0, SOL: -700.0}
+    for i, name in enumerate((BTC, ETH)):
+        by_beta = plain.others_lots(name, sol_only, 0.84)
+        expected = 0.5 * (seen[i] - values[name]) / 0.84 + by_beta
+        assert by_beta != 0.0
+        assert cross.others_lots(name, values, 0.84) == pytest.approx(expected)
+        assert off.others_lots(name, values, 0.84) == 0.0
+    assert cross.others_lots(SOL, values, 0.14) == plain.others_lots(SOL, values, 0.14)
+    assert cross.others_lots(BTC, values, 0.0) == 0.0
 
 
 def test_a_market_alone_has_only_itself():
@@ -170,6 +214,7 @@ def test_a_position_elsewhere_is_inventory_here(enabled):
                 )
             seen["status"] = status_of(session, "RUNNING", run_folder, []).net_beta_usd
             seen["net"] = session.net_beta_usd()
+            seen["portfolio"] = portfolio_of(session)
 
         return inside, await inside.session(
             12.0,
@@ -187,6 +232,12 @@ def test_a_position_elsewhere_is_inventory_here(enabled):
     own, effective = seen[BTC]
     assert seen["status"] == f"{seen['net']:,.2f}"
     assert seen["net"] > 1_000.0
+    portfolio = seen["portfolio"]
+    assert portfolio["reference"] == BTC
+    assert portfolio["betas"][BTC] == 1.0
+    assert list(portfolio["correlations"]) == [f"{BTC} {ETH}"]
+    assert portfolio["net_beta_usd"] == pytest.approx(seen["net"], abs=1e-3)
+    assert portfolio["largest_net_beta_usd"] >= portfolio["net_beta_usd"]
     if enabled == "true":
         assert effective > own + 100
     else:

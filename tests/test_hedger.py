@@ -1,5 +1,6 @@
 """Hedges in whole sessions: what rests, what is taken and how much, what makes way, what is left."""
 
+import asyncio
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from market_maker.emulator.rules import Delay
 from market_maker.gateway import OrderRefused, OutcomeUnknown
 from market_maker.hedger import REST_LEVEL, TAKE_LEVEL
 from market_maker.hedging import HedgeWhy
+from market_maker.session_report import market_status
 
 ETH = "ETH-USD"
 SOFT, HARD = 2_000.0, 4_000.0
@@ -142,6 +144,23 @@ def test_a_hedge_rests_and_takes_the_breach_and_no_more(eth_lots):
     assert any(fill.is_taker for fill in inside.account.trades if fill.market == BTC)
     reasons = {record["reason"] for record in run.records("order")}
     assert "SELF_TRADE_PROTECTION" not in reasons
+
+
+@pytest.mark.slow
+def test_the_status_shows_a_hedge_that_rests_and_no_quote_counts_it():
+    shown = []
+
+    async def during(_inside, strategy):
+        session = strategy.session
+        while not session.quoted_until_ns and not shown:
+            await asyncio.sleep(0.1)
+            status = market_status(session, strategy.orders, session.desks[BTC])
+            shown.extend(quote for quote in status.quotes if quote.level == REST_LEVEL and quote.price)
+
+    _, run, _ = play(14.0, "hedge_hard_usd=100000", during=during)
+    assert run.error is None
+    assert (shown[0].side, shown[0].state, shown[0].reason) == ("SELL", "LIVE", "HEDGING")
+    assert {slot.level for slot in run.strategy.session.desks[BTC].reasons} <= {0, 1}
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
 from market_maker.config_sections import HedgerSettings
 from market_maker.correlation import CorrelationSettings
-from market_maker.cross_market import CrossMarket
+from market_maker.cross_market import CrossMarket, modelled_market
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
 from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, NetBetaSettings, Portfolio
 from market_maker.gateway import FillReport, Gateway, OutcomeUnknown, VenueError
@@ -70,6 +70,8 @@ class Session:
         What the markets are to one another.
     held_sides : set
         (market, side) where no quote is to come anew, because a hedge is about to take there.
+    largest_net_beta_usd : float
+        Largest that all positions together counted as in the reference market, either side, USD.
     reducing : bool
         Only reducing orders are wanted any more.
     quoted_until_ns : int
@@ -94,13 +96,15 @@ class Session:
         self.ledger = ledger
         self.risk = RiskManager(config.of(RiskSettings), config.of(NetBetaSettings))
         reference = config.of(HedgerSettings).hedge_market or next(iter(desks))
-        self.cross = CrossMarket(tuple(desks), config.of(CorrelationSettings), reference)
+        models = {name: modelled_market(config.strategy_params(name)) for name in desks}
+        self.cross = CrossMarket(tuple(desks), config.of(CorrelationSettings), reference, models)
         self.uptime = {name: UptimeTracker(clock.now_ns()) for name in desks}
         self.decision_us = {name: Percentiles() for name in desks}
         self.started_ns = clock.now_ns()
         self.start_equity = ledger.equity()
         self.limits: dict[str, Limits] = dict.fromkeys(desks, (0, 0))
         self.held_sides: set[tuple[str, Side]] = set()
+        self.largest_net_beta_usd = 0.0
         self.events = dict.fromkeys(desks, 0)
         self.requests: dict[str, Counter[Action]] = {name: Counter() for name in desks}
         self.rejected = dict.fromkeys(desks, 0)
@@ -142,6 +146,8 @@ class Session:
         portfolio = self.portfolio(orders, account)
         halted = Reason.STOPPING if self.reducing else self.risk.halt_reason
         values_usd = self.values_usd()
+        net_beta_usd = abs(self.cross.net_beta_usd(values_usd))
+        self.largest_net_beta_usd = max(self.largest_net_beta_usd, net_beta_usd)
         for name, desk in self.desks.items():
             limits = (0, 0) if halted else self.risk.limits_in_force(name, portfolio)
             self.limits[name] = limits

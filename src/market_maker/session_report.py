@@ -3,12 +3,13 @@
 import os
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import combinations
 from pathlib import Path
 
 from market_maker.clock import SystemClock
 from market_maker.config import Config
 from market_maker.config_sections import SessionSettings
-from market_maker.domain import Action, OrderState, SlotId
+from market_maker.domain import Action, OrderState, Reason, SlotId
 from market_maker.gateway import Gateway
 from market_maker.market_desk import MarketDesk
 from market_maker.metrics import MarketFigures
@@ -19,6 +20,7 @@ from market_maker.summary import FillSummary, InventorySummary, OrderCounts, Run
 
 _MS_PER_S = 1_000.0
 _CENT = Decimal("0.01")
+_DIGITS = 4
 
 
 def _cents(amount: Decimal) -> str:
@@ -26,12 +28,18 @@ def _cents(amount: Decimal) -> str:
 
 
 def _quote(desk: MarketDesk, orders: OrderManager, slot: SlotId) -> QuoteStatus:
-    order, reason = orders.slot_order(slot), (desk.halts.gravest or desk.reasons[slot]).name
+    order, reason = orders.slot_order(slot), desk.halts.gravest or desk.reasons.get(slot, Reason.HEDGING)
     if order is None or order.state not in (OrderState.LIVE, OrderState.PENDING_CANCEL):
         state = "NONE" if order is None else order.state.name
-        return QuoteStatus(slot.side.name, slot.level, "", "", state, reason)
+        return QuoteStatus(slot.side.name, slot.level, "", "", state, reason.name)
     price, size = desk.instrument.price(order.price_ticks), desk.instrument.size(order.remaining_lots)
-    return QuoteStatus(slot.side.name, slot.level, f"{price:f}", f"{size:f}", order.state.name, reason)
+    return QuoteStatus(slot.side.name, slot.level, f"{price:f}", f"{size:f}", order.state.name, reason.name)
+
+
+def _hedges(desk: MarketDesk, orders: OrderManager) -> list[SlotId]:
+    """Slots with orders that are no quotes, while there are any."""
+    slots = {order.slot for order in orders.working((desk.name,)) if order.slot is not None}
+    return sorted(slots.difference(desk.slots), key=lambda slot: (slot.level, slot.side))
 
 
 def market_status(session: Session, orders: OrderManager, desk: MarketDesk) -> MarketStatus:
@@ -52,7 +60,7 @@ def market_status(session: Session, orders: OrderManager, desk: MarketDesk) -> M
         pnl_usd=_cents(ledger.attribution(name).total),
         latency_ms=desk.latency_s * _MS_PER_S,
         halt=halt.name if halt else "",
-        quotes=[_quote(desk, orders, slot) for slot in desk.slots],
+        quotes=[_quote(desk, orders, slot) for slot in (*desk.slots, *_hedges(desk, orders))],
     )
 
 
@@ -74,6 +82,22 @@ def show_account_metrics(session: Session) -> None:
     """Set the gauges of the account to what is now."""
     failed = session.journal.failed is not None
     session.metrics.show_account(session.ledger.equity(), session.net_beta_usd(), journal_failed=failed)
+
+
+def portfolio_of(session: Session) -> dict[str, object]:
+    """What the markets of a session were to one another, at its end and at its largest; money in USD."""
+    cross = session.cross
+    names = cross.matrix.names
+    return {
+        "reference": cross.reference,
+        "betas": {name: round(beta, _DIGITS) for name, beta in cross.betas.items()},
+        "correlations": {
+            f"{one} {other}": round(cross.matrix.correlation(one, other), _DIGITS)
+            for one, other in combinations(names, 2)
+        },
+        "net_beta_usd": round(session.net_beta_usd(), _DIGITS),
+        "largest_net_beta_usd": round(session.largest_net_beta_usd, _DIGITS),
+    }
 
 
 def venue_of(config: Config, gateway: Gateway) -> str:

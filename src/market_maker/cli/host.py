@@ -24,7 +24,7 @@ from market_maker.order_records import OrderSettings
 from market_maker.recordings.events import RecordingError
 from market_maker.reference_feed import ReferenceFeed
 from market_maker.session import Surroundings
-from market_maker.session_report import fill_model_of, summary_of, venue_of
+from market_maker.session_report import fill_model_of, portfolio_of, summary_of, venue_of
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import RunSummary, as_dict
 from market_maker.trade_journal import (
@@ -133,7 +133,10 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             runs = _runs(outcome, config, seat.gateway)
-            journal.session_stop(outcome.why, {"runs": [as_dict(run) for run in runs]})
+            summary: dict[str, object] = {"runs": [as_dict(run) for run in runs]}
+            if outcome.strategy is not None:
+                summary["portfolio"] = portfolio_of(outcome.strategy.session)
+            journal.session_stop(outcome.why, summary)
             await view.end()
         finally:
             await view.close()
