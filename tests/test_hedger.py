@@ -15,7 +15,7 @@ from market_maker.hedging import HedgeWhy
 from market_maker.session_report import market_status
 
 ETH = "ETH-USD"
-SOFT, HARD = 2_000.0, 4_000.0
+SOFT, HARD = 2_000.0, 2_500.0
 # Betas are known within seconds; quotes are small, so that it is the hedge that moves net beta.
 FAST = (
     "hedge_enabled=true",
