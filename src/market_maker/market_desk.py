@@ -32,7 +32,7 @@ from market_maker.domain import (
 )
 from market_maker.gateway import Candle, Fees
 from market_maker.instrument import Instrument
-from market_maker.kernel import new_row
+from market_maker.kernel import Row, new_row
 from market_maker.order_manager import OrderManager
 from market_maker.order_table import TrackedOrder
 from market_maker.orderbook_manager import BookSettings, OrderbookManager
@@ -180,6 +180,12 @@ class MarketDesk:
     def name(self) -> str:
         """Name of the market."""
         return self.instrument.name
+
+    @property
+    def ladder(self) -> Row:
+        """Row of the ladder, which `decide` moves."""
+        ladder: Row = self._account["ladder"]
+        return ladder
 
     def record(self, tape: DecisionTape) -> None:
         """Take down what the pipeline is asked from here on, with the rows that it reads, and its answers."""

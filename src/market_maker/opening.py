@@ -1,12 +1,15 @@
 """What a session begins with, asked of the exchange once: markets, fees, past prices, positions, money."""
 
 from collections.abc import Mapping
-from decimal import localcontext
+from decimal import Decimal, localcontext
 from typing import Final
 
 from market_maker import cross_market
+from market_maker.config import ConfigError
 from market_maker.config_sections import SessionSettings
+from market_maker.domain import BPS
 from market_maker.gateway import Gateway
+from market_maker.grid import GridSettings, Strategy, pays_its_fees
 from market_maker.instrument import Instrument
 from market_maker.ledger import Ledger, OpeningPosition
 from market_maker.market_desk import MarketDesk, warm_up
@@ -18,6 +21,7 @@ from market_maker.session import Session, Surroundings
 
 _CANDLES: Final = 20
 _EXACT_DIGITS: Final = 60
+_NOTHING: Final = OpeningPosition(0, 0, Decimal(0))
 
 
 async def open_session(surroundings: Surroundings) -> Session:
@@ -27,6 +31,8 @@ async def open_session(surroundings: Surroundings) -> Session:
     ------
     VenueError
         If a market does not exist, or the exchange does not answer.
+    ConfigError
+        If the lines of a ladder are too near each other to pay their fees.
     """
     gateway, config = surroundings.gateway, surroundings.config
     warm_up()
@@ -37,9 +43,13 @@ async def open_session(surroundings: Surroundings) -> Session:
     leftovers = OrderManager(gateway, surroundings.clock, surroundings.entropy, config.of(OrderSettings))
     await leftovers.recover(RecoverPolicy.CANCEL, instruments)
     leverage = await gateway.leverage(tuple(instruments))
-    session = Session(surroundings, desks, await _open_ledger(gateway, instruments), leverage)
+    opening, equity = await _opening_positions(gateway, instruments)
+    session = Session(surroundings, desks, Ledger(instruments, equity, opening), leverage)
     session.watch_equity()
     session.journal.session_start(instruments, config.as_dict())
+    for name, keeper in session.ladders.items():
+        held = opening.get(name, _NOTHING)
+        keeper.restore(surroundings.ladders.records.get(name), held.lots, held.mid2_ticks)
     if gateway.simulated:
         session.journal.note("paper", {"fill_model": gateway.simulated})
     return session
@@ -47,10 +57,11 @@ async def open_session(surroundings: Surroundings) -> Session:
 
 async def _open_desk(surroundings: Surroundings, instrument: Instrument) -> MarketDesk:
     gateway, config, name = surroundings.gateway, surroundings.config, instrument.name
-    settings = config.of(SessionSettings)
+    settings, fees = config.of(SessionSettings), await gateway.fees(name)
+    _check_ladder(config.of(GridSettings, name), name, float(fees.maker) * BPS)
     desk = MarketDesk(
         instrument,
-        await gateway.fees(name),
+        fees,
         config.strategy_params(name),
         config.of(BookSettings, name),
         config.of(RiskSettings, name).mark_price_band,
@@ -64,8 +75,18 @@ async def _open_desk(surroundings: Surroundings, instrument: Instrument) -> Mark
     return desk
 
 
-async def _open_ledger(gateway: Gateway, instruments: Mapping[str, Instrument]) -> Ledger:
-    """Books that start from the account's money and its positions, at the marks of the position reports.
+def _check_ladder(settings: GridSettings, market: str, maker_fee_bps: float) -> None:
+    if settings.strategy == Strategy.GRID and not pays_its_fees(settings, maker_fee_bps):
+        least, fees = settings.grid_min_spacing_bps, 2.0 * maker_fee_bps
+        expected = f"more than two maker fees, {fees:g} bps on {market}"
+        msg = f"grid_min_spacing_bps: expected {expected}, was {least:g}"
+        raise ConfigError([msg])
+
+
+async def _opening_positions(
+    gateway: Gateway, instruments: Mapping[str, Instrument]
+) -> tuple[dict[str, OpeningPosition], Decimal]:
+    """Positions at the marks of their reports, and the account's equity at these marks.
 
     The equity of a balance is of another instant, and of other marks; what was paid and earned is not.
     """
@@ -80,4 +101,4 @@ async def _open_ledger(gateway: Gateway, instruments: Mapping[str, Instrument]) 
             # No mid is known yet.
             mid2_ticks = 2 * instrument.ticks_down(report.mark_price)
             opening[report.market] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
-    return Ledger(instruments, equity, opening)
+    return opening, equity

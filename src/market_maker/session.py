@@ -20,6 +20,8 @@ from market_maker.cross_market import CrossMarket, modelled_market
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
 from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, NetBetaSettings, Portfolio
 from market_maker.gateway import FillReport, Gateway, OutcomeUnknown, VenueError
+from market_maker.grid import GridSettings, Strategy
+from market_maker.ladder_keeper import KeptLadders, LadderKeeper
 from market_maker.ledger import Ledger
 from market_maker.market_desk import MarketDesk
 from market_maker.metrics import Metrics, Percentiles
@@ -46,6 +48,8 @@ class Surroundings:
     ----------
     reference : ReferenceFeed or None
         Prices of an outside venue; whoever made it closes it.
+    ladders : KeptLadders
+        Ladders of earlier sessions, to go on with.
     """
 
     gateway: Gateway
@@ -55,6 +59,7 @@ class Surroundings:
     journal: TradeJournal
     metrics: Metrics = field(default_factory=Metrics)
     reference: ReferenceFeed | None = None
+    ladders: KeptLadders = field(default_factory=KeptLadders)
 
 
 class Session:
@@ -68,6 +73,8 @@ class Session:
         (long, short) position limits in force by market, lots.
     cross : CrossMarket
         What the markets are to one another.
+    ladders : dict
+        Keeper of the ladder of each market where the grid quotes.
     held_sides : set
         (market, side) where no quote is to come anew, because a hedge is about to take there.
     largest_net_beta_usd : float
@@ -94,6 +101,17 @@ class Session:
         self.reference = surroundings.reference
         self.desks = desks
         self.ledger = ledger
+        self.ladders = {
+            name: LadderKeeper(
+                desk.instrument,
+                config.of(GridSettings, name),
+                desk.ladder,
+                self.journal,
+                surroundings.ladders.venue,
+            )
+            for name, desk in desks.items()
+            if config.of(GridSettings, name).strategy == Strategy.GRID
+        }
         self.risk = RiskManager(config.of(RiskSettings), config.of(NetBetaSettings))
         reference = config.of(HedgerSettings).hedge_market or next(iter(desks))
         models = {name: modelled_market(config.strategy_params(name)) for name in desks}
@@ -181,6 +199,8 @@ class Session:
         decision = desk.decide(slot, self.clock.now_ns())
         spent_us = (self.clock.perf_ns() - begun_ns) / _NS_PER_US
         self.decision_us[desk.name].add(spent_us)
+        if desk.name in self.ladders:
+            self.ladders[desk.name].watch()
         self.metrics.decision(desk.name, spent_us)
         is_new = decision.action in (Action.PLACE, Action.REPLACE)
         if is_new and (slot.market, slot.side) in self.held_sides:
@@ -242,6 +262,8 @@ class Session:
             self.journal.fill(report, mid2_ticks)
             fill = report.fill
             desk.on_fill(before_lots, fill.side * fill.size_lots, self.clock.now_ns())
+            if desk.name in self.ladders:
+                self.ladders[desk.name].on_fill(report)
             value = desk.instrument.value(fill.price_ticks, fill.size_lots)
             self.metrics.fill(desk.name, fill.side, value)
 

@@ -14,6 +14,7 @@ from market_maker.gateway import Gateway
 from market_maker.market_desk import MarketDesk
 from market_maker.metrics import MarketFigures
 from market_maker.order_manager import OrderManager
+from market_maker.round_trips import GridSummary, grid_summary
 from market_maker.session import Session
 from market_maker.status import MarketStatus, QuoteStatus, Status
 from market_maker.summary import FillSummary, InventorySummary, OrderCounts, RunSummary
@@ -161,4 +162,13 @@ def _run(session: Session, orders: OrderManager, name: str, fill_model: str) -> 
         decision_p50_us=times.p50,
         decision_p99_us=times.p99,
         open_orders_at_end=len(orders.working((name,))),
+        grid=_grid_of(session, name),
     )
+
+
+def _grid_of(session: Session, market: str) -> GridSummary | None:
+    keeper = session.ladders.get(market)
+    if keeper is None:
+        return None
+    report = keeper.report()
+    return grid_summary(session.desks[market].instrument, report.ladder, report.trips)

@@ -8,7 +8,7 @@ from typing import Final
 
 from market_maker import funding, post_only_safety
 from market_maker import reprice_pipeline as pipeline
-from market_maker.backtest import accounting, limits, linear, memory
+from market_maker.backtest import accounting, hedge_desk, limits, linear, memory
 from market_maker.backtest.rows import Bench, Quoter, SlotOrderRow
 from market_maker.domain import NS_PER_S, Action, Reason
 from market_maker.fills import orders
@@ -99,6 +99,7 @@ def _on_fill(b: Bench, k: int, i: int, r: ReplyRow, now_ns: int) -> None:
         h.new_remaining_lots -= r.lots
         if h.new_remaining_lots == 0:
             h.new_id = 0
+    hedge_desk.note_fill(b, k, i, r)
     limits.refresh(b, k)
 
 
@@ -164,6 +165,8 @@ def _send_order(b: Bench, k: int, i: int, now_ns: int, old: int, old_id: int) ->
     order.price_ticks = d.price_ticks
     order.size_lots = d.size_lots
     order.reduce_only = d.reduce_only
+    order.immediate = hedge_desk.is_taking(b, k, i)
+    order.post_only = not order.immediate
     order.expire_ns = now_ns + r.order_life_ns
     orders.send(w, g, now_ns, old, old_id)
     h.new_id = order.order_id
@@ -237,3 +240,14 @@ def decide_all(b: Bench, k: int, now_ns: int) -> None:
     memory.take_holds(b, b.memos[k])
     memory.remember(b, k, now_ns)
     accounting.note_standing(b, k, now_ns)
+    if b.hedges[k].enabled:
+        _hedge(b, k, now_ns)
+
+
+@inner_kernel
+def _hedge(b: Bench, k: int, now_ns: int) -> None:
+    """Send what the hedge wants. The exchange cancels quotes of ours that a taking order would meet."""
+    for i in (hedge_desk.rest_slot(b, k), hedge_desk.take_slot(b, k)):
+        if hedge_desk.wants(b, k, i, now_ns) and _carry_out(b, k, i, now_ns):
+            write_slots(b, k)
+            memory.forget(b, k)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from market_maker.backtest import runner
+from market_maker.backtest.hedge_desk import HEDGE_SLOTS
 from market_maker.backtest.pieces import joined, part
 from market_maker.backtest.rows import (
     LARGEST,
@@ -18,6 +19,7 @@ from market_maker.backtest.rows import (
     ClockRow,
     FeedRow,
     GroupRow,
+    HedgeRow,
     MemoRow,
     MidRow,
     Piece,
@@ -81,6 +83,7 @@ class Contestant:
     fills: StrategyRow = field(default_factory=StrategyRow)
     quoter: QuoterRow = field(default_factory=QuoterRow)
     latency: Latency | None = None  # in the place of the times in `fills`
+    hedges: bool = False  # has slots for hedges, which its host asks for (`hedge_desk`)
 
     def rules(self) -> StrategyRow:
         """How its orders fill, travel and pay."""
@@ -178,6 +181,8 @@ class MarketMakerRun:
         settings = settings or RunSettings()
         self.rows = 0
         self._each = 2 * max(levels_each(contestant.params) for contestant in contestants)
+        if any(contestant.hedges for contestant in contestants):
+            self._each += HEDGE_SLOTS
         self._count = len(contestants)
         self._settings = settings
         self._feeds = rows_of(FeedRow, len(settings.feed_extra_ns))
@@ -207,7 +212,8 @@ class MarketMakerRun:
         count = self._count
         params, risks = rows_of(Params, count), rows_of(RiskRow, count)
         accounts, slots = rows_of(Account, count), rows_of(Slot, count * self._each)
-        quoters = rows_of(QuoterRow, count)
+        quoters, hedges = rows_of(QuoterRow, count), rows_of(HedgeRow, count)
+        hedges["enabled"] = [contestant.hedges for contestant in contestants]
         for k, contestant in enumerate(contestants):
             fills = contestant.rules()
             market = MarketParams(
@@ -235,6 +241,7 @@ class MarketMakerRun:
             slots=slots,
             held=rows_of(SlotOrderRow, count * self._each),
             decisions=rows_of(DecisionRow, count),
+            hedges=hedges,
             books=rows_of(BookRow, len(self._feeds)),
             feeds=self._feeds,
             cursor=self._cursor,

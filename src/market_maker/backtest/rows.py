@@ -182,6 +182,27 @@ class StandingRow:
 
 
 @dataclass
+class HedgeRow:
+    """What a contestant's hedge is to do, which its host writes between two slices, and what it did.
+
+    A wish is carried out once, when nothing is on its way: KEEP and 0 lots are none.
+    """
+
+    enabled: bool = False
+    rest_action: int = 0  # of domain.Action
+    rest_side: int = 1
+    rest_ticks: int = 0
+    rest_lots: int = 0
+    take_side: int = 1
+    take_ticks: int = 0
+    take_lots: int = 0
+    rested_ns: int = -NEVER_NS  # when the last request for the resting order left
+    took_ns: int = -NEVER_NS
+    maker_tick_lots: int = 0  # value of its fills
+    taker_tick_lots: int = 0
+
+
+@dataclass
 class ClockRow:
     """Instants at which the runner does something by itself, and what it has written."""
 
@@ -246,6 +267,7 @@ class Bench(NamedTuple):
     slots: Rows[Slot]  # K·S
     held: Rows[SlotOrderRow]  # K·S
     decisions: Rows[DecisionRow]  # K
+    hedges: Rows[HedgeRow]  # K
     books: Rows[BookRow]  # one for each feed
     feeds: Rows[FeedRow]
     cursor: Cells  # next row of the exchange, then of each feed

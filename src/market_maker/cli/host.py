@@ -16,9 +16,11 @@ from market_maker.cli.loop_watch import LoopWatch
 from market_maker.cli.view import SessionView
 from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
-from market_maker.config_sections import MetricsSettings
+from market_maker.config_sections import MetricsSettings, SessionSettings
 from market_maker.gateway import Gateway, VenueError
+from market_maker.grid import GridSettings, Strategy
 from market_maker.journal_files import JournalFiles, JournalSettings
+from market_maker.ladder_keeper import KeptLadders, kept_ladders
 from market_maker.metrics import Metrics, start_http_server
 from market_maker.order_records import OrderSettings
 from market_maker.recordings.events import RecordingError
@@ -122,7 +124,14 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
         if served.metrics_enabled:
             stack.callback(start_http_server(metrics, served.metrics_port).close)
         surroundings = Surroundings(
-            seat.gateway, config, clock, seat.entropy, journal, metrics, seat.reference
+            seat.gateway,
+            config,
+            clock,
+            seat.entropy,
+            journal,
+            metrics,
+            seat.reference,
+            _ladders(seat, config),
         )
         try:
             outcome, failure = await _ended(surroundings, seat, seconds, view)
@@ -152,6 +161,18 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
         dict(seat.gateway.unknown),
         seat.watch.figures() if seat.watch is not None else None,
     )
+
+
+def _ladders(seat: Seat, config: Config) -> KeptLadders:
+    """Ladders that earlier sessions left at this venue."""
+    markets = [
+        name
+        for name in config.of(SessionSettings).markets
+        if config.of(GridSettings, name).strategy == Strategy.GRID
+    ]
+    venue = venue_of(config, seat.gateway)
+    folder = Path(config.of(JournalSettings).journal_dir)
+    return kept_ladders(folder, venue, markets, seat.clock.now_ns()) if markets else KeptLadders(venue)
 
 
 def _sink(seat: Seat, files: JournalFiles, settings: JournalSettings) -> Sink:
