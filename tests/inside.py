@@ -282,10 +282,12 @@ class Inside:
         """External ids of what the bot's account has open at the exchange."""
         return [order.request.external_id for order in self.account.open.values()]
 
-    async def session(self, seconds, *settings, profile=None, during=None, prepare=None, seed=None) -> Run:
+    async def session(
+        self, seconds, *settings, profile=None, during=None, prepare=None, seed=None, **surroundings
+    ) -> Run:
         """Trade for so long.
 
-        `prepare(gateway)` is called before, `during(strategy)` runs beside it.
+        `prepare(gateway)` is called before, `during(strategy)` runs beside it; the rest is for `Surroundings`.
         """
         overrides = [f"markets={','.join(self.markets)}", *settings]
         config = load_config(overrides, profile=profile)
@@ -306,8 +308,8 @@ class Inside:
         before = asyncio.all_tasks()
         outcome, error = None, None
         try:
-            surroundings = Surroundings(gateway, config, self.clock, entropy, journal)
-            outcome = await MarketMakerStrategy.run(surroundings, seconds, started)
+            around = Surroundings(gateway, config, self.clock, entropy, journal, **surroundings)
+            outcome = await MarketMakerStrategy.run(around, seconds, started)
         except Exception as failure:  # noqa: BLE001  (whatever ended it is what the test is about)
             error = failure
         left = asyncio.all_tasks() - before - set(beside)
