@@ -287,7 +287,7 @@ class Inside:
     ) -> Run:
         """Trade for so long.
 
-        `prepare(gateway)` is called before, `during(strategy)` runs beside it; the rest is for `Surroundings`.
+        `prepare(gateway)` is called before, `during(strategy)` beside it; the rest is for `Surroundings`.
         """
         overrides = [f"markets={','.join(self.markets)}", *settings]
         config = load_config(overrides, profile=profile)

@@ -18,8 +18,9 @@ from market_maker.domain import (
     Trade,
 )
 from market_maker.gateway import Candle, Fees
+from market_maker.halts import Halts
 from market_maker.instrument import Instrument
-from market_maker.market_desk import Halts, MarketDesk, market_params
+from market_maker.market_desk import MarketDesk, market_params
 from market_maker.orderbook_manager import BookSettings
 from market_maker.strategy_rows import Params
 

@@ -31,6 +31,7 @@ from market_maker.domain import (
     Trade,
 )
 from market_maker.gateway import Candle, Fees
+from market_maker.halts import Halts
 from market_maker.instrument import Instrument
 from market_maker.kernel import Row, new_row
 from market_maker.order_manager import OrderManager
@@ -58,31 +59,6 @@ _UNHEALTHY: Final = frozenset(
     {Reason.NO_BOOK, Reason.STALE_BOOK} | {reason for reason in Reason if reason >= Reason.STARTING}
 )
 _RESTING: Final = (OrderState.LIVE, OrderState.PENDING_CANCEL)
-
-
-class Halts:
-    """The reasons in force for which nothing may be quoted.
-
-    Attributes
-    ----------
-    gravest : Reason
-        The highest of them, which is the one to give; NONE where quoting is allowed.
-    """
-
-    def __init__(self) -> None:
-        self.gravest = Reason.NONE
-        self._reasons: set[Reason] = set()
-
-    def put(self, reason: Reason, *, in_force: bool) -> bool:
-        """Put a reason in force or lift it; whether that changed anything."""
-        if (reason in self._reasons) == in_force:
-            return False
-        if in_force:
-            self._reasons.add(reason)
-        else:
-            self._reasons.discard(reason)
-        self.gravest = max(self._reasons, default=Reason.NONE)
-        return True
 
 
 class _Held(NamedTuple):
@@ -417,27 +393,3 @@ class MarketDesk:
             lots = pricing_engine.level_lots(params.quote, params.market, 0, mid2_ticks / 2)
             self._level_lots = mid2_ticks, lots
         return lots
-
-
-def warm_up() -> None:
-    """Compile every kernel that a desk calls, or load it from the cache, before a frame waits for it."""
-    step = Decimal("0.01")
-    instrument = Instrument("WARM-UP", step, step, step)
-    desk = MarketDesk(instrument, Fees(Decimal(0), Decimal(0)), Params(), BookSettings(), 0.05, 0.1)
-    update = BookUpdate(
-        "WARM-UP", is_snapshot=True, bids=[(9_999, 9)], asks=[(10_001, 9)], seq=1, venue_ns=1, recv_ns=1
-    )
-    desk.seed([Candle(0, *(Decimal(price),) * 4) for price in (100, 101, 100)])
-    desk.on_mark(Decimal(100), 1)
-    desk.on_book(update, 1)
-    desk.on_trade(Trade("WARM-UP", 1, Side.BUY, 10_001, 1, 1, 1), 1)
-    desk.on_index(Decimal(100), 1)
-    desk.on_funding(Decimal(0), 1)
-    desk.on_fill(0, 1, 1)
-    desk.trend()
-    slot = desk.slots[0]
-    desk.decide(slot, 1)
-    desk.on_post_only(slot, 1, rejected=True)
-    desk.on_post_only(slot, 1, rejected=False)
-    desk.measured_regime.value  # noqa: B018  (compiles a kernel)
-    desk.level_lots()

@@ -7,17 +7,18 @@ from typing import Final
 from market_maker import cross_market
 from market_maker.config import ConfigError
 from market_maker.config_sections import SessionSettings
-from market_maker.domain import BPS
-from market_maker.gateway import Gateway
+from market_maker.domain import BPS, BookUpdate, Side, Trade
+from market_maker.gateway import Candle, Fees, Gateway
 from market_maker.grid import GridSettings, Strategy, pays_its_fees
 from market_maker.instrument import Instrument
 from market_maker.ledger import Ledger, OpeningPosition
-from market_maker.market_desk import MarketDesk, warm_up
+from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager, RecoverPolicy
 from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
 from market_maker.risk_manager import RiskSettings
 from market_maker.session import Session, Surroundings
+from market_maker.strategy_rows import Params
 
 _CANDLES: Final = 20
 _EXACT_DIGITS: Final = 60
@@ -102,3 +103,27 @@ async def _opening_positions(
             mid2_ticks = 2 * instrument.ticks_down(report.mark_price)
             opening[report.market] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
     return opening, equity
+
+
+def warm_up() -> None:
+    """Compile every kernel that a desk calls, or load it from the cache, before a frame waits for it."""
+    step = Decimal("0.01")
+    instrument = Instrument("WARM-UP", step, step, step)
+    desk = MarketDesk(instrument, Fees(Decimal(0), Decimal(0)), Params(), BookSettings(), 0.05, 0.1)
+    update = BookUpdate(
+        "WARM-UP", is_snapshot=True, bids=[(9_999, 9)], asks=[(10_001, 9)], seq=1, venue_ns=1, recv_ns=1
+    )
+    desk.seed([Candle(0, *(Decimal(price),) * 4) for price in (100, 101, 100)])
+    desk.on_mark(Decimal(100), 1)
+    desk.on_book(update, 1)
+    desk.on_trade(Trade("WARM-UP", 1, Side.BUY, 10_001, 1, 1, 1), 1)
+    desk.on_index(Decimal(100), 1)
+    desk.on_funding(Decimal(0), 1)
+    desk.on_fill(0, 1, 1)
+    desk.trend()
+    slot = desk.slots[0]
+    desk.decide(slot, 1)
+    desk.on_post_only(slot, 1, rejected=True)
+    desk.on_post_only(slot, 1, rejected=False)
+    desk.measured_regime.value  # noqa: B018  (compiles a kernel)
+    desk.level_lots()
