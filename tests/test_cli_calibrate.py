@@ -10,8 +10,7 @@ from model_market import START_NS, model_market
 
 from market_maker.cli import main
 from market_maker.cli.calibrate_settings import settings_text
-from market_maker.config import Schema, load_config
-from market_maker.config_rules import RULES
+from market_maker.config import load_config
 from market_maker.domain import NS_PER_S
 from market_maker.fitting.record import Calibration, MicroPrice
 from market_maker.micro_price import MicroPriceSettings
@@ -27,7 +26,6 @@ from market_maker.recordings.store import (
 )
 from market_maker.recordings.store_writer import MarketWriter
 
-SCHEMA = Schema({"model": ModelSettings, "micro_price": MicroPriceSettings}, rules=RULES)
 HOUR_END_NS = (START_NS // NS_PER_HOUR + 1) * NS_PER_HOUR
 
 
@@ -139,7 +137,7 @@ def test_what_is_written_is_read_as_settings(mm, markets, tmp_path):
     code, out, _ = mm(markets, "--write", path, "--json")
     assert code == 0
     btc, eth = json.loads(out)["markets"]
-    config = load_config(config_files=[path], schema=SCHEMA)
+    config = load_config(config_files=[path])
     assert config.own_markets == ("BTC-USD", "ETH-USD")
     model = config.of(ModelSettings, "BTC-USD")
     assert model.model_a_per_s == pytest.approx(btc["arrivals"]["a_per_s"], rel=1e-5)

@@ -30,7 +30,7 @@ _NOTHING = "-"
     epilog=examples(
         "mm calibrate data",
         "mm calibrate recordings/hyperliquid --market BTC-USD --share 0.2",
-        "mm calibrate data --write calibrated.toml && mm backtest data --config calibrated.toml",
+        "mm calibrate data --write calibrated.toml && mm backtest --data data --config calibrated.toml",
         "mm calibrate data --from 2026-01-06T00:00:00 --to 2026-01-06T06:00:00 --json",
     )
 )
