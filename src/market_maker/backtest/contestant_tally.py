@@ -6,12 +6,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from market_maker.backtest.books import Books, Parts
+from market_maker.backtest.books import PPB, Books, Parts
 from market_maker.backtest.outcome import BUCKET_DTYPE, CURVE_DTYPE, FILL_DTYPE, Label
 from market_maker.backtest.series import Buckets, Mids, Thinned
-from market_maker.domain import NS_PER_S
-from market_maker.fills.rows import StrategyRow
+from market_maker.domain import NS_PER_S, Side
+from market_maker.fills.rows import TAKER, EventKind, StrategyRow
 from market_maker.instrument import Instrument
+from market_maker.round_trips import RoundTrips, held_lines
 
 _MOST_BUCKETS: Final = 4096
 _MOST_POINTS: Final = 5_000
@@ -30,10 +31,11 @@ _SAMPLED: Final = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant as the run has it: its label, and the fees and rebates of its row."""
+    """A contestant as the run has it: its label, fees and rebates of its row, whether it trades a grid."""
 
     label: Label
     rates: StrategyRow
+    has_lines: bool = False
 
 
 class Span(NamedTuple):
@@ -63,6 +65,8 @@ class ContestantTally:
     def __init__(self, instrument: Instrument, entry: Entry, position: int, mid2_ticks: int) -> None:
         self.entry = entry
         self.books = Books(instrument, entry.rates, position, mid2_ticks)
+        # A lot at a time: the size of a line is known at the end.
+        self.trips = RoundTrips(instrument, held_lines(position, mid2_ticks))
         self.fills = Thinned(_MOST_FILLS, FILL_DTYPE)
         self.curve = Thinned(_MOST_POINTS, CURVE_DTYPE)
         self._buckets = Buckets(_MOST_BUCKETS)
@@ -72,6 +76,8 @@ class ContestantTally:
     def advance(self, log: NDArray[Any], samples: NDArray[Any], mids: Mids, span: Span) -> None:
         """Take in fills, funding and samples of a span."""
         self.books.add(log, mids)
+        if self.entry.has_lines:
+            self._pair(log)
         self.books.resolve(mids, span.until_ns)
         held = self._hold(mids, span)
         if len(span.edges):
@@ -90,6 +96,16 @@ class ContestantTally:
     def buckets(self) -> NDArray[Any]:
         """Stretches of the time so far."""
         return self._buckets.rows()
+
+    def _pair(self, log: NDArray[Any]) -> None:
+        """Take fills into the round trips of the ladder."""
+        rates = self.entry.rates
+        for row in log[log["kind"] == EventKind.FILL]:
+            price, lots = int(row["price_ticks"]), int(row["lots"])
+            taken = row["role"] == TAKER
+            fee_ppb = rates.taker_fee_ppb if taken else rates.maker_fee_ppb
+            fee = self.books.usd(price * lots * (fee_ppb - int(row["rebate_ppb"])), PPB)
+            self.trips.book(Side(int(row["side"])), price, lots, fee, 1)
 
     def _hold(self, mids: Mids, span: Span) -> NDArray[np.float64]:
         """∫|held|dt and ∫held²dt of each stretch that ends; what is left waits for the next end."""

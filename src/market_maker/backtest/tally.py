@@ -10,7 +10,7 @@ Pieces are put together until there is enough to do, because most of them are sm
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Final, Protocol
@@ -29,10 +29,12 @@ from market_maker.backtest.sums import exact_dot
 from market_maker.domain import BPS, NS_PER_S
 from market_maker.exposure import PUSD_PER_USD
 from market_maker.fills.rows import EventKind, LogRow
+from market_maker.grid import LadderState
 from market_maker.instrument import Instrument
-from market_maker.kernel import row_dtype
+from market_maker.kernel import plain, row_dtype
 from market_maker.recordings import store
 from market_maker.recordings.store import Hour
+from market_maker.round_trips import GridSummary, grid_summary
 from market_maker.summary import FillSummary, InventorySummary, OrderCounts, RunSummary, Uptime
 
 BUCKET_S: Final = 10
@@ -306,7 +308,14 @@ class Tally:
             markouts_bps={s: moves[0, -1, s].bps if moves else 0.0 for s in HORIZONS_S},
             open_orders_at_end=int(run.bench.world.strategies[k].resting),
             rebates_credited=books.rebates_credited(end_ns),
+            grid=self._grid(k, run) if contestant.entry.has_lines else None,
         )
+
+    def _grid(self, k: int, run: Played) -> GridSummary:
+        trips, ladder = self._contestants[k].trips.report(), run.bench.accounts[k].ladder
+        whole = trips.closed_lots // max(int(ladder.line_lots), 1)
+        found = grid_summary(self._instrument, LadderState(**plain(ladder)), trips)
+        return replace(found, round_trips=whole)
 
 
 def _joined(pieces: Sequence[NDArray[Any]], cls: type) -> NDArray[Any]:
