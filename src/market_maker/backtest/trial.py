@@ -30,6 +30,7 @@ from market_maker.orderbook_manager import BookSettings
 from market_maker.recordings.events import RecordingError
 from market_maker.recordings.store import CODES, FUNDING, Hour, MarketInfo, Store
 from market_maker.risk_manager import RiskSettings
+from market_maker.strategy_rows import has_lines
 
 EVER: Final = (0, 2**62)
 _CURVE_POINTS: Final = 5_000
@@ -110,7 +111,7 @@ class _Match:
         self.contest = prepare(info, self._watched, entered, settings)
         self.run = self.contest.new_run()
         players = zip(self.contest.labels, self.contest.contestants, strict=True)
-        entries = [Entry(label, player.rules()) for label, player in players]
+        entries = [Entry(label, player.rules(), has_lines(player.params)) for label, player in players]
         source = Source(info.venue, sides_sure=are_sides_sure(info))
         self._tally = Tally(self.contest.instrument, entries, source, span.score_ns)
 
