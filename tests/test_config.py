@@ -456,6 +456,20 @@ def test_settings_of_several_sections_fit_together(overrides, fits):
         load_config(overrides)
 
 
+_MODEL = ["model_a_per_s=1", "model_k_per_bps=1", "model_sigma_bps=3"]
+
+
+@pytest.mark.parametrize("mode", ["avellaneda_stoikov", "glft"])
+def test_quotes_by_a_model_want_its_calibration_and_a_limit(mode):
+    params = load_config([f"offset_mode={mode}", *_MODEL]).strategy_params("ETH-USD")
+    assert params.model_row.limit_orders == 10.0
+    own = [f"ETH-USD:{setting}" for setting in (f"offset_mode={mode}", *_MODEL)]
+    assert load_config(own).strategy_params("ETH-USD").model_row == params.model_row
+    for lacking in ([], _MODEL[:2], [*_MODEL, "max_position_notional_usd=0"]):
+        with pytest.raises(ConfigError, match="model_a_per_s: expected these above 0 where offset_mode is"):
+            load_config([f"offset_mode={mode}", *lacking])
+
+
 def test_a_limit_of_zero_is_no_limit():
     assert load("limit_usd=0").value("limit_usd") == 0
 

@@ -1,6 +1,7 @@
 """What markets are to one another: betas for limits, inventory for the skew, and the limit that is kept."""
 
 import math
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -13,6 +14,7 @@ from market_maker.cross_market import CrossMarket, ModelledMarket, modelled_mark
 from market_maker.domain import NS_PER_S, Side
 from market_maker.exposure import PPM, PUSD_PER_USD, net_beta, worst_case
 from market_maker.glft_solution import QuotedMarkets, model_values_usd
+from market_maker.model_quotes import ModelRow
 from market_maker.session_report import portfolio_of, status_of
 
 ETH, SOL = "ETH-USD", "SOL-USD"
@@ -76,7 +78,8 @@ def test_a_model_counts_where_it_is_calibrated_and_quoted_by():
     assert model_of(BTC, "offset_mode=glft", *CALIBRATED) == ModelledMarket(0.01, 0.5, 0.4, 1_000.0)
     assert model_of(BTC, "offset_mode=avellaneda_stoikov", *CALIBRATED) is not None
     assert model_of(BTC, "offset_mode=volatility", *CALIBRATED) is None
-    assert model_of(BTC, "offset_mode=glft") is None
+    params = load_config(["offset_mode=glft", *CALIBRATED]).strategy_params(BTC)
+    assert modelled_market(replace(params, model_row=ModelRow())) is None
 
 
 def test_markets_that_are_quoted_by_models_see_one_another_through_the_model():

@@ -156,6 +156,14 @@ def _is_quoted(values: Mapping[str, Any]) -> bool:
     return values["hedge_market"] in ("", *values["markets"])
 
 
+_OF_MODELS: Final = ("model_a_per_s", "model_k_per_bps", "model_sigma_bps", "max_position_notional_usd")
+
+
+def _has_its_model(values: Mapping[str, Any]) -> bool:
+    by_model = values["offset_mode"].name in ("AVELLANEDA_STOIKOV", "GLFT")
+    return not by_model or all(values[name] > 0 for name in _OF_MODELS)
+
+
 RELATED: Final[Sequence[Relation]] = (
     # An order is renewed before the exchange ends it.
     Relation(
@@ -173,6 +181,13 @@ RELATED: Final[Sequence[Relation]] = (
         ("level_size_usd", "level_size_growth", "num_levels", "max_order_notional_usd"),
         "the largest level (times level_size_growth ^ (num_levels - 1)) at most max_order_notional_usd",
         _fits_an_order,
+    ),
+    # Without them a model has no distances, and the floor alone would be quoted.
+    Relation(
+        _OF_MODELS,
+        "these above 0 where offset_mode is avellaneda_stoikov or glft; mm calibrate --write finds the first "
+        "three of each market, so set offset_mode for the same markets",
+        _has_its_model,
     ),
     Relation(("hedge_market", "markets"), "one of the quoted markets, or nothing for the first", _is_quoted),
 )
