@@ -22,7 +22,7 @@ PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test test-pure check bench parity study docs lock clean
+.PHONY: help setup demo test test-pure check bench parity study ablation docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ parity: $(VENV)/.installed .venv-parity/.installed ## Compare fills with hftback
 
 study: $(VENV)/.installed ## Run the backtests of docs/study and write its pages; make study ARGS="--recordings DIR"
 	$(BIN)/python docs/study/make_study.py $(ARGS)
+
+ablation: $(VENV)/.installed ## Play the profile less each of its parts, and write docs/study/ablation.md
+	$(BIN)/python docs/study/make_ablation.py $(ARGS)
 
 docs: $(VENV)/.installed ## Write docs/reference/settings.md from the code
 	@mkdir -p docs/reference
