@@ -1,13 +1,18 @@
 """A market's mid as another one's outside price: known no sooner than it was, and frames stay whole."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from played_markets import START_NS, write_market
 from test_backtest_pieces import ROWS, book_of, hour, told
+from test_backtest_runner import INSTRUMENT, contestant, market
 
 from market_maker.backtest.funding import NO_FUNDING
+from market_maker.backtest.host import MarketMakerRun, RunSettings
 from market_maker.backtest.pieces import between, joined, sliced
 from market_maker.backtest.reference import (
     OutsidePrices,
@@ -16,6 +21,7 @@ from market_maker.backtest.reference import (
     with_reference,
 )
 from market_maker.backtest.trial import Span, Watched
+from market_maker.domain import Reason
 from market_maker.recordings.conversion import convert, open_sources
 from market_maker.recordings.events import RecordingError
 from market_maker.recordings.store import (
@@ -28,6 +34,7 @@ from market_maker.recordings.store import (
     OUTSIDE,
     open_store,
 )
+from market_maker.reference_price import PriceSource, ReferenceSettings
 
 S = 10**9
 ALL = (0, 2**62)
@@ -187,3 +194,30 @@ def test_the_mid_of_a_recorded_market_is_put_into_another(store):
 def test_a_market_that_is_not_there_is_no_reference(store):
     with pytest.raises(RecordingError, match="SOL-USD"):
         reference_of(store, "SOL-USD")
+
+
+def heard_by(source, events):
+    """Play a market with one contestant who listens to a source; the run and its samples."""
+    one = contestant()
+    reference = ReferenceSettings(reference_source=source, reference_basis_s=1.0, reference_fresh_s=1.0)
+    one = replace(one, params=replace(one.params, reference=reference))
+    run = MarketMakerRun(INSTRUMENT, [one], RunSettings(sample_s=0.1))
+    return run, run.run(events).samples
+
+
+def test_outside_prices_are_heard_by_who_listens_and_show_no_life_of_the_market():
+    quoted = market(rows=600)
+    last_ns = int(quoted.venue_ns[-1])
+    seconds = [int(quoted.venue_ns[0]) + n * S // 2 for n in range(80)]
+    outside_prices = prices(*((ns, 6_000_000) for ns in seconds))
+    events = list(with_reference([quoted], [outside_prices], (0, last_ns + 25 * S)))
+    run, samples = heard_by(PriceSource.OUTSIDE, events)
+    assert run.bench.states[0].reference.has_price
+    assert run.bench.states[0].reference.log_price == pytest.approx(math.log(60_000.0))
+    reasons = dict(
+        zip(((samples["ns"] - last_ns) // S).tolist(), samples["bid_reason"].tolist(), strict=True)
+    )
+    assert reasons[5] != Reason.STALE_BOOK
+    assert reasons[15] == Reason.STALE_BOOK
+    deaf, _ = heard_by(PriceSource.INDEX, events)
+    assert not deaf.bench.states[0].reference.has_price

@@ -118,6 +118,7 @@ class FeedRow:
 
     extra_ns: int = 0  # on top of the recorded delay
     now_ns: int = 0  # when its last frame was heard
+    alive_ns: int = 0  # the same, of frames of the market itself
     mark_parts: int = 0
     depth_levels: int = 5
     depth_span: float = 0.001  # fraction of the price; 0: levels alone

@@ -134,7 +134,7 @@ def _tell(b: Bench, feed: int, reason: int, now_ns: int) -> None:
         if b.world.strategies[k].feed != feed:
             continue
         a = b.accounts[k]
-        a.last_frame_ns = now_ns
+        a.last_frame_ns = f.alive_ns
         if a.halt_reason != reason:
             a.halt_reason = reason
             memory.forget(b, k)
@@ -168,6 +168,8 @@ def _hear_frame(b: Bench, rows: Hour, feed: int, now_ns: int) -> None:
         b.cursor[1 + feed] += 1
         kind, ticks, lots = _int(rows.kind[i]), _int(rows.ticks[i]), _int(rows.lots[i])
         code = kind & _CODE_MASK
+        if code != _OUTSIDE:
+            f.alive_ns = now_ns
         if depth.follow(b.world, 1 + feed, kind, ticks, lots):
             f.has_book = True
         elif code in (_TRADE_BUY, _TRADE_SELL, _TRADE_UNKNOWN):

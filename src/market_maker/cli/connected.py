@@ -10,7 +10,7 @@ import uvloop
 from market_maker import opening
 from market_maker.cli.child import EmulatorProcess
 from market_maker.cli.confirmation import check_word, confirm
-from market_maker.cli.connection import connect
+from market_maker.cli.connection import connect, outside_in
 from market_maker.cli.host import Began, Played, Seat, play_session
 from market_maker.cli.loop_watch import LoopWatch
 from market_maker.cli.paper import ACCOUNT as PAPER_ACCOUNT
@@ -88,7 +88,7 @@ async def _run(config: Config, visit: Visit, emulator: EmulatorProcess | None, *
     watch.install(asyncio.get_running_loop())
     gateway, account = await _joined(config, clock, visit)
     began = _ends_with(emulator) if emulator is not None else _nothing
-    seat = Seat(gateway, clock, Entropy(), account, watch, began)
+    seat = Seat(gateway, clock, Entropy(), account, watch, began, outside_in(config, clock))
     # A task of the loop's own, so that its steps are timed too.
     return await asyncio.ensure_future(play_session(seat, config, visit.seconds, show=show))
 

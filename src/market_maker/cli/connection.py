@@ -2,17 +2,23 @@
 
 from typing import Final
 
+from market_maker.cli.app import note
 from market_maker.clock import Clock
 from market_maker.config import Config, ConfigError
 from market_maker.config_sections import (
     ConnectionSettings,
     CredentialSettings,
     Network,
+    OutsideSettings,
+    OutsideVenue,
     SessionSettings,
 )
 from market_maker.exchanges.credentials import Keys, emulator_keys
 from market_maker.exchanges.endpoints import Endpoint, endpoint_of
 from market_maker.exchanges.extended import ExtendedGateway
+from market_maker.exchanges.outside import outside_feed
+from market_maker.reference_feed import ReferenceFeed
+from market_maker.reference_price import PriceSource, ReferenceSettings
 
 _KEY_PAGES: Final = {
     Network.TESTNET: "https://starknet.sepolia.extended.exchange/api-management",
@@ -95,3 +101,23 @@ async def connect_public(config: Config, clock: Clock) -> ExtendedGateway:
         If the emulator's URL is none, or there is no way to the exchange.
     """
     return await ExtendedGateway.connect(endpoint_in(config), None, config.of(ConnectionSettings), clock)
+
+
+def outside_in(config: Config, clock: Clock) -> ReferenceFeed | None:
+    """Feed of the outside venue of the settings, where a market wants one; whoever asks closes it.
+
+    Where one is wanted and there is none, or has no symbol for it, that is said, and the market goes without.
+    """
+    outside = config.of(OutsideSettings)
+    wanting = [
+        market
+        for market in config.of(SessionSettings).markets
+        if config.of(ReferenceSettings, market).reference_source is PriceSource.OUTSIDE
+    ]
+    has_venue = outside.outside_venue is not OutsideVenue.NONE
+    known = [market for market in wanting if has_venue and market in outside.symbols]
+    for market in wanting:
+        if market not in known:
+            lacking = f"{market} to be among outside_symbols" if has_venue else "an outside_venue"
+            note(f"{market} is quoted without a reference: reference_source = outside expects {lacking}")
+    return outside_feed(outside, config.of(ConnectionSettings), clock) if known else None
