@@ -6,15 +6,19 @@ gates, and quotes by its own line.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from market_maker.backtest.fill_models import Fees, FillModel, fill_row
 from market_maker.backtest.host import Contestant
+from market_maker.backtest.joint_account import JointSettings
 from market_maker.backtest.outcome import Label
 from market_maker.backtest.rows import QuoterRow
 from market_maker.config import Config, ConfigError
-from market_maker.config_sections import SessionSettings
+from market_maker.config_sections import HedgerSettings, SessionSettings
+from market_maker.correlation import CorrelationSettings
+from market_maker.exposure import NetBetaSettings
+from market_maker.hedging import HedgeSettings
 from market_maker.instrument import Instrument
 from market_maker.risk_manager import RiskSettings
 from market_maker.strategy_rows import Params
@@ -31,6 +35,7 @@ class Entrant:
     params: Params
     risk: RiskSettings
     baseline: str = ""
+    joint: JointSettings = field(default_factory=JointSettings)  # where its markets share an account
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +75,25 @@ def entrants(
             config.of(SessionSettings).profile,
             config.strategy_params(market),
             config.of(RiskSettings, market),
+            joint=_joint(config),
         )
         for name, config in named
     ]
     first = found[0]
     for other in found[1:]:
         _check_equal(first, other)
-    yardsticks = [replace(first, name=name, profile=BASELINE_PROFILE, baseline=name) for name in baselines]
-    return found + yardsticks
+    # A baseline sees its own inventory alone, and has no hedge.
+    alone = replace(first, profile=BASELINE_PROFILE, joint=JointSettings(net_beta=first.joint.net_beta))
+    return found + [replace(alone, name=name, baseline=name) for name in baselines]
+
+
+def _joint(config: Config) -> JointSettings:
+    return JointSettings(
+        config.of(CorrelationSettings),
+        config.of(NetBetaSettings),
+        config.of(HedgeSettings),
+        config.of(HedgerSettings).hedge_market,
+    )
 
 
 def _check_equal(first: Entrant, other: Entrant) -> None:
@@ -116,7 +132,10 @@ def lineup(
             for entrant in players:
                 quoter = quoters[entrant.baseline] if entrant.baseline else QuoterRow()
                 labels.append(Label(entrant.name, entrant.profile, model.name, latency_s))
-                contestants.append(Contestant(entrant.params, entrant.risk, replace(fills), quoter))
+                hedges = entrant.joint.hedge.hedge_enabled
+                contestants.append(
+                    Contestant(entrant.params, entrant.risk, replace(fills), quoter, hedges=hedges)
+                )
     return labels, contestants
 
 

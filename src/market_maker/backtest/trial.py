@@ -16,6 +16,7 @@ from market_maker.backtest.contest import Conditions, Entrant, lineup
 from market_maker.backtest.fill_models import Fees, FillModel, are_sides_sure, models_for
 from market_maker.backtest.funding import NO_FUNDING, Funding, with_funding
 from market_maker.backtest.host import Contestant, MarketMakerRun, RunSettings
+from market_maker.backtest.joint_account import JointAccounts, JointSeat, JointSettings
 from market_maker.backtest.look_ahead import Checked
 from market_maker.backtest.outcome import Label, Outcome
 from market_maker.backtest.pieces import between, sliced
@@ -23,6 +24,7 @@ from market_maker.backtest.portfolio import Seat, SharedAccount, side_by_side
 from market_maker.backtest.reference import Reference, reference_of, with_reference
 from market_maker.backtest.tally import Entry, Tally
 from market_maker.backtest.yardsticks import Yardsticks, find_yardsticks
+from market_maker.cross_market import modelled_market
 from market_maker.domain import NS_PER_S
 from market_maker.fitting.calibration import Part, first_part
 from market_maker.instrument import Instrument
@@ -170,12 +172,13 @@ def run_together(
         raise RecordingError(msg)
     shared = replace(settings, span_ns=common)
     matches = [_Match(store, market, players, shared, told) for market, players in entered.items()]
-    account = SharedAccount(*_seated(matches))
+    account, joint = SharedAccount(*_seated(matches)), JointAccounts(_joined(matches, entered))
     for slices in side_by_side([match.hours() for match in matches], common[0]):
         for match, pieces in zip(matches, slices, strict=True):
             for piece in pieces:
                 match.feed(piece)
         account.look()
+        joint.look()
     return [match.finish() for match in matches]
 
 
@@ -190,6 +193,20 @@ def _seated(matches: "Sequence[_Match]") -> tuple[dict[Label, list[Seat]], dict[
             seats.setdefault(label, []).append(Seat(match.run, row))
             risks.setdefault(label, player.risk)
     return seats, risks
+
+
+def _joined(
+    matches: "Sequence[_Match]", entered: Mapping[str, Sequence[Entrant]]
+) -> list[tuple[list[JointSeat], JointSettings]]:
+    """Everybody's markets together. Who quotes a market by a baseline's line sees no other by a model."""
+    seats: dict[Label, list[JointSeat]] = {}
+    for market, match in zip(entered, matches, strict=True):
+        players = zip(match.contest.labels, match.contest.contestants, strict=True)
+        for row, (label, player) in enumerate(players):
+            seat = JointSeat(market, match.run, row, modelled_market(player.params))
+            seats.setdefault(label, []).append(seat)
+    settings = {entrant.name: entrant.joint for players in entered.values() for entrant in players}
+    return [(found, settings[label.name]) for label, found in seats.items()]
 
 
 def _look_ahead(contest: Prepared, watched: "Watched", count: int) -> list[Checked]:
