@@ -4,14 +4,15 @@
     python docs/study/make_ablation.py --reuse     # the page again, from results that are there
 
 Each recording is calibrated on its first fifth, which gives the model quotes and the micro-price their
-settings, and is then one call of `mm backtest`. Tables go between the marks of docs/study/ablation.md, the
-plot beside it; what stands around them is written by hand.
+settings, and each market is then one call of `mm backtest`. Tables go between the marks of
+docs/study/ablation.md, the plot beside it; what stands around them is written by hand.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,12 +26,8 @@ PAGE: Final = ROOT / "docs" / "study" / "ablation.md"
 PLOT: Final = ROOT / "docs" / "study" / "plots" / "ablation.png"
 RESULTS: Final = ROOT / "benchmarks" / "results" / "ablation"
 FEATURES: Final = "regime,trend,flow,funding,micro_price"
-VARIANTS: Final = (
-    "fade:trend_mode=fade",
-    "grid:strategy=grid",
-    "as:offset_mode=avellaneda_stoikov",
-    "glft:offset_mode=glft",
-)
+VARIANTS: Final = ("fade:trend_mode=fade", "grid:strategy=grid")
+MODEL_VARIANTS: Final = ("as:offset_mode=avellaneda_stoikov", "glft:offset_mode=glft")
 # Where the taker's side is inferred only trades beyond our price fill us.
 MODELS: Final = {"standx-btc-2026-01": ("trade_through",)}
 Comparison = Mapping[str, Any]
@@ -42,13 +39,25 @@ def play(folder: str, recordings: Path, results: Path) -> None:
     data, settings = str(recordings / folder), results / f"{folder}.toml"
     settings.unlink(missing_ok=True)
     _mm(["calibrate", data, "--share", "0.2", "--write", str(settings)])
-    arguments = ["backtest", "--data", data, "--profile", "crypto", "--without", FEATURES]
-    arguments += [word for variant in VARIANTS for word in ("--variant", variant)]
-    arguments += [
-        word for model in MODELS.get(folder, ("base", "pessimistic")) for word in ("--fill-model", model)
-    ]
-    found = _mm([*arguments, "--latency-ms", "250", "--config", str(settings), "--json"])
-    (results / f"{folder}.json").write_bytes(found)
+    for market, found in tomllib.loads(settings.read_text())["markets"].items():
+        # Without a calibration there is no model to quote by.
+        variants = VARIANTS + MODEL_VARIANTS * ("model_a_per_s" in found.get("model", {}))
+        arguments = [
+            "backtest",
+            "--data",
+            data,
+            "--market",
+            market,
+            "--profile",
+            "crypto",
+            "--without",
+            FEATURES,
+        ]
+        arguments += [word for variant in variants for word in ("--variant", variant)]
+        models = MODELS.get(folder, ("base", "pessimistic"))
+        arguments += [word for model in models for word in ("--fill-model", model)]
+        played = _mm([*arguments, "--latency-ms", "250", "--config", str(settings), "--json"])
+        (results / f"{folder}-{market}.json").write_bytes(played)
 
 
 def _mm(arguments: Sequence[str]) -> bytes:
@@ -104,14 +113,11 @@ def write_page(results: Path, page: Path, plot: Path) -> None:
     """Fill the page from whatever results are there."""
     blocks, plotted = {}, {}
     for folder, venue in RECORDINGS.items():
-        path = results / f"{folder}.json"
-        if not path.exists():
-            continue
-        comparisons = json.loads(path.read_bytes())["comparisons"]
         models = MODELS.get(folder, ("base", "pessimistic"))
-        for market in dict.fromkeys(it["market"] for it in comparisons):
-            plotted[f"{venue} {market}"] = [it for it in comparisons if it["market"] == market]
-            blocks[f"{venue} {market}"] = comparison_table(plotted[f"{venue} {market}"], models)
+        for path in sorted(results.glob(f"{folder}-*.json")):
+            comparisons = json.loads(path.read_bytes())["comparisons"]
+            name = f"{venue} {comparisons[0]['market']}"
+            plotted[name], blocks[name] = comparisons, comparison_table(comparisons, models)
     page.write_text(filled(page.read_text(), blocks))
     save_plot(plotted, plot)
 
