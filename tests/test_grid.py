@@ -76,6 +76,7 @@ def test_the_grid_is_off_by_default() -> None:
 def test_the_least_distance_must_pay_both_fees() -> None:
     assert grid.pays_its_fees(GridSettings(grid_min_spacing_bps=3.0), 1.49)
     assert not grid.pays_its_fees(GridSettings(grid_min_spacing_bps=3.0), 1.5)
+    assert not grid.pays_its_fees(GridSettings(grid_min_spacing_bps=3.0), 0.00015 * 1e4)
     assert grid.pays_its_fees(GridSettings(grid_min_spacing_bps=0.01), 0.0)
 
 

@@ -120,7 +120,8 @@ def slots_each(settings: GridSettings) -> int:
 
 def pays_its_fees(settings: GridSettings, maker_fee_bps: float) -> bool:
     """Whether the least distance of two lines exceeds what a round trip pays."""
-    return settings.grid_min_spacing_bps > 2.0 * maker_fee_bps
+    # A fee in bps comes from a float: 0.00015 is a little less than 1.5.
+    return settings.grid_min_spacing_bps > 2.0 * maker_fee_bps + 1e-9
 
 
 @kernel
