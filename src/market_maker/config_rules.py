@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from market_maker.pricing_engine import OffsetMode
+
 
 class Range(NamedTuple):
     """Allowed values of a number; `above` leaves `low` itself out."""
@@ -160,7 +162,8 @@ _OF_MODELS: Final = ("model_a_per_s", "model_k_per_bps", "model_sigma_bps", "max
 
 
 def _has_its_model(values: Mapping[str, Any]) -> bool:
-    by_model = values["offset_mode"].name in ("AVELLANEDA_STOIKOV", "GLFT")
+    # A replay has the plain number of it.
+    by_model = values["offset_mode"] in (OffsetMode.AVELLANEDA_STOIKOV, OffsetMode.GLFT)
     return not by_model or all(values[name] > 0 for name in _OF_MODELS)
 
 
