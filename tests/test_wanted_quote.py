@@ -252,3 +252,21 @@ def test_a_reference_that_has_run_away_stops_a_ladder_too():
 def test_a_state_begins_without_any_signal():
     state = State()
     assert (state.flow.direction, state.reference.has_price, state.funding.stated_ns) == (0.0, False, 0)
+
+
+# --- the kill ladder
+
+
+@pytest.mark.parametrize("position_lots", [-3_000, 0, 3_000])
+def test_a_widened_quote_is_further_off_where_it_opens_and_stays_where_it_reduces(position_lots):
+    made, account = pipe(), held(position_lots)
+    plain = prices(made, account)
+    wide = prices(made, replace(account, widening=3.0))
+    for side, before, after in zip(Side, plain, wide, strict=True):
+        assert (side * (before - after) > 0) if side * position_lots >= 0 else before == after
+
+
+def test_a_widening_that_is_no_number_brings_no_price():
+    made = pipe()
+    decision = made.evaluate(replace(ACCOUNT, widening=math.nan), Slot(), NOW)
+    assert decision.reason is Reason.NOT_FINITE

@@ -85,6 +85,12 @@ class Reason(IntEnum):
     BELOW_MIN_SIZE = 61
     PRICE_BAND = 62
     NOT_FINITE = 63
+    # The kill ladder's causes; drawdown, loss of the day and margin are the risk manager's below.
+    DATA_STALE = 64
+    LATENCY_HIGH = 65
+    ERROR_RATE = 66
+    CLOCK_SKEWED = 67
+    TOXIC_FILLS = 68
     # Refused by the risk manager.
     RISK_POSITION = 80
     RISK_NOTIONAL = 81

@@ -155,6 +155,7 @@ class Account:
     band_high_ticks: int = 0  # highest price of a buy, 0: unknown
     order_latency_s: float = 0.0  # s, from a decision to the exchange
     halt_reason: int = 0  # of domain.Reason; NONE to quote
+    widening: float = 1.0  # factor on the offset of what opens risk; above 1 on the kill ladder
     last_frame_ns: int = 0  # instant of the last frame of any kind
     holding: HoldingState = field(default_factory=HoldingState)  # how long positions have been held
     ladder: LadderState = field(default_factory=LadderState)  # lines of the grid; `decide` moves it

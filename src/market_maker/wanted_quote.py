@@ -114,6 +114,7 @@ def _price(p: Params, s: State, a: Account, slot: Slot, d: DecisionRow) -> int:
     d.skew_bps = pricing_engine.skew_bps(p.skew, p.offset, c)
     distance = d.offset_bps - float(side) * d.skew_bps
     if opening:
+        d.offset_bps *= a.widening
         distance = pricing_engine.quote_distance_bps(p.offset, c, side, d.offset_bps, d.skew_bps)
     target = pricing_engine.target_ticks(side, c.fair_ticks, distance)
     if not math.isfinite(target):
