@@ -104,6 +104,7 @@ class MarketMakerStrategy:
         surroundings: Surroundings,
         seconds: float | None,
         started: "Callable[[MarketMakerStrategy], None]",
+        stop: Stop | None = None,
     ) -> Outcome:
         """Trade until the time is up, a signal comes or something fails for good.
 
@@ -113,6 +114,8 @@ class MarketMakerStrategy:
             How long to quote; None: until stopped. 0: not at all, a session that is nothing but its end.
         started : callable
             Told of the strategy as soon as it exists, for the live view.
+        stop : Stop, optional
+            Who else may ask for the end, beside the signals of the process.
 
         Raises
         ------
@@ -121,7 +124,7 @@ class MarketMakerStrategy:
         ForeignOrdersFound
             If the account has orders of others and the settings do not let them stay.
         """
-        stop = Stop()
+        stop = stop or Stop()
         with stop.on_signals():
             session = await _opened(surroundings, stop, closing=seconds == 0)
             if session is None:

@@ -102,6 +102,7 @@ class Account:
     worst_lots: dict[str, int] = field(default_factory=dict)
     worst_value: dict[str, Decimal] = field(default_factory=dict)
     switch_due_ns: int = 0
+    switch_fired_ns: int = 0
     matching_due_ns: int = 0
     _closed: deque[Order] = field(default_factory=deque)
 

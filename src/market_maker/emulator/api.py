@@ -11,10 +11,11 @@ from functools import partial
 
 import numpy as np
 
-from market_maker.domain import NS_PER_S
+from market_maker.domain import NS_PER_S, Side
 from market_maker.emulator import frames
 from market_maker.emulator.accounts import Account
 from market_maker.emulator.feeds import AccountFeed
+from market_maker.emulator.flow import TakerOrder
 from market_maker.emulator.matching import MatchingEngine
 from market_maker.emulator.orders import Order
 from market_maker.emulator.outbox import Outbox
@@ -113,7 +114,8 @@ class RestApi:
             return
         refusal = self._refusal(pool, now_ns)
         if refusal is None:
-            self._reply(Reply(ticket, now_ns, 200, 0, "", None, query()))
+            body = self._faults.body(query())
+            self._reply(Reply(ticket, now_ns + self._faults.stale_ns(), 200, 0, "", None, body))
         else:
             self._refuse(ticket, refusal, now_ns)
 
@@ -135,11 +137,10 @@ class RestApi:
 
     def _reply(self, reply: Reply) -> None:
         """Send a reply, unless it is lost, or the server fails after the work is done."""
-        if self._faults.happens("lost_replies"):
-            return
         if reply.http_status == 200 and self._faults.happens("errors_after"):
             reply = _refused(reply.ticket, _SERVER_ERROR, reply.due_ns)
-        self._outbox.reply(reply)
+        for told in self._faults.replies(reply):
+            self._outbox.reply(told)
 
     def send_late_replies(self) -> None:
         """Send the replies that were to follow their news."""
@@ -174,7 +175,7 @@ class RestApi:
         order.order_id = next(self._venue.order_ids)
         call.account.register(order)
         call.data = OrderIds(order.order_id, request.external_id)
-        self._hand_over(call, partial(self._engine.place, order), now_ns)
+        self._hand_over(call, partial(self._place, order), now_ns)
         self._timeline.plan(request.expire_ns, partial(self._engine.expire, order))
         return None
 
@@ -186,8 +187,31 @@ class RestApi:
         if order is None or not order.is_open:
             code = self._venue.rules.orders.cancel_unknown_code
             return Refusal(404 if code == 404 else 400, code)
-        self._hand_over(call, partial(self._engine.cancel, order), now_ns)
+        self._hand_over(call, partial(self._cancel, order), now_ns)
         return None
+
+    def _place(self, order: Order, now_ns: int) -> None:
+        self._engine.place(order, now_ns)
+        self._take_from(order, "early_fills", now_ns)
+
+    def _cancel(self, order: Order, now_ns: int) -> None:
+        self._take_from(order, "late_fills", now_ns)
+        self._engine.cancel(order, now_ns)
+
+    def _take_from(self, order: Order, fault: str, now_ns: int) -> None:
+        """Let somebody take from an order just now, where such a fault is on."""
+        if self._faults.is_on and order.is_open and order.in_engine:
+            market = self._venue.markets[order.market]
+            lots = self._faults.lots_taken(fault, order.remaining_lots)
+            if lots:
+                # Whatever is ahead of it goes too.
+                better = [
+                    size
+                    for ticks, size in market.book.levels(order.side)
+                    if (ticks - order.price_ticks) * order.side > 0
+                ]
+                lots += sum(better) + market.book.lots_ahead(order)
+                self._engine.apply(market, TakerOrder(Side(-order.side), order.price_ticks, lots), now_ns)
 
     def _take_mass_cancel(self, call: _Call, request: MassCancelRequest, now_ns: int) -> Refusal | None:
         if not (request.cancel_all or request.markets or request.order_ids or request.external_ids):
@@ -222,6 +246,7 @@ class RestApi:
         """Cancel everything, unless the switch was armed anew since this step was planned."""
         if account.switch_due_ns == now_ns:
             account.switch_due_ns = 0
+            account.switch_fired_ns = now_ns
             self._mass_cancel(account, MassCancelRequest(cancel_all=True), now_ns)
 
     def _hand_over(self, call: _Call, step: Step, now_ns: int) -> None:

@@ -52,11 +52,16 @@ class ExchangeDriver:
         The sans-IO core.
     clock : Clock
         The time that the exchange lives in; in virtual time it must be the loop's.
+    observe : callable, optional
+        Called with the instant, ns, after each step of the exchange, before anybody hears of it.
     """
 
-    def __init__(self, exchange: Exchange, clock: Clock) -> None:
+    def __init__(
+        self, exchange: Exchange, clock: Clock, observe: Callable[[int], None] = lambda _now_ns: None
+    ) -> None:
         self.exchange = exchange
         self.clock = clock
+        self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_ns = 0
@@ -182,6 +187,7 @@ class ExchangeDriver:
         now_ns = max(self.clock.now_ns(), self._timer_due_ns)
         try:
             outputs = self.exchange.advance(now_ns)
+            self._observe(now_ns)
         except RecordingError as error:
             # Its flow has ended. The exchange lives on, so that orders are cancelled and books compared.
             self._fail(error)

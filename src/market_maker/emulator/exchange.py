@@ -145,6 +145,10 @@ class Exchange:
         """Change a market's status, from now."""
         self.venue.markets[market].status = status
 
+    def shift_funding(self, market: str, shift: float) -> None:
+        """Add a share of the price to a market's premium from now on, so that the funding rate follows."""
+        self.venue.markets[market].funding.shift = shift
+
     def set_faults(self, faults: Faults) -> None:
         """Have these faults from now on, beside those that are planned; `Faults()` ends them."""
         self._schedule.set(faults, self._now_ns)

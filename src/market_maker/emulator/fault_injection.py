@@ -4,6 +4,7 @@ Chance comes from a generator of its own, which is drawn from only while a fault
 faults is the same to the byte, and the same faults hit the same frames again.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
@@ -11,13 +12,17 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from market_maker.domain import NS_PER_MS
+from market_maker.domain import NS_PER_MS, NS_PER_S
 from market_maker.emulator.faults import Faults
 from market_maker.emulator.frames import Payload
 from market_maker.emulator.rules import Delay
-from market_maker.emulator.streams import ACCOUNT_KINDS, StreamClosed, StreamFrame
+from market_maker.emulator.streams import ACCOUNT_KINDS, Reply, StreamClosed, StreamFrame
 
 _LATE_MS: Final = Delay(150.0, 100.0)
+_STALE_MS: Final = Delay(200.0, 600.0)
+# From just within a client's patience of five seconds to long past it.
+_LATE_REPLY_S: Final = (4.0, 12.0)
+_LIQUIDATION_PRICE: Final = re.compile(rb'"liquidationPrice":"[^"]*"')
 _UNKNOWN_REASON: Final = "REASON_OF_TOMORROW"
 _UNKNOWN_TYPE: Final = Payload("LOYALTY", msgspec.Raw(b'{"isSnapshot":false,"points":"12"}'))
 _UNKNOWN_FIELD: Final = ("fieldOfTomorrow", {"nested": ["1", None]})
@@ -78,6 +83,8 @@ class FaultInjector:
 
     def payloads(self, kind: str, payload: Payload) -> Iterator[tuple[str, Payload]]:
         """Say what is sent instead of a payload, each with a number of its own."""
+        if kind == "POSITION":
+            payload = Payload(payload.type, msgspec.Raw(self.body(bytes(payload.data))))
         if kind in ACCOUNT_KINDS and self.happens("unknown_values"):
             yield from self._with_unknown_values(kind, payload)
         else:
@@ -97,6 +104,37 @@ class FaultInjector:
         for row in rows or [data]:
             row[name] = value
         yield kind, Payload(payload.type, msgspec.Raw(msgspec.json.encode(data)))
+
+    def replies(self, reply: Reply) -> list[Reply]:
+        """Say what becomes of a reply on its way."""
+        if not self._values:
+            return [reply]
+        if self.happens("lost_replies"):
+            return []
+        if self.happens("late_replies"):
+            reply = reply._replace(due_ns=reply.due_ns + round(self._rng.uniform(*_LATE_REPLY_S) * NS_PER_S))
+        if self.happens("reorder_replies"):
+            reply = reply._replace(due_ns=reply.due_ns + _LATE_MS.draw_ns(self._rng))
+        if self.happens("duplicate_replies"):
+            return [reply, reply._replace(due_ns=reply.due_ns + _LATE_MS.draw_ns(self._rng))]
+        return [reply]
+
+    def stale_ns(self) -> int:
+        """Draw how old the answer to a look-up is when it arrives, ns."""
+        return _STALE_MS.draw_ns(self._rng) if self.happens("stale_lookups") else 0
+
+    def body(self, body: bytes) -> bytes:
+        """Say what becomes of what tells of positions: they may lack their liquidation price."""
+        is_on = "null_liquidation" in self._values and _LIQUIDATION_PRICE.search(body)
+        if is_on and self.happens("null_liquidation"):
+            return _LIQUIDATION_PRICE.sub(b'"liquidationPrice":null', body)
+        return body
+
+    def lots_taken(self, fault: str, lots: int) -> int:
+        """Draw how much of an order is taken at an awkward moment, lots; often all of it, 0: none."""
+        if not self.happens(fault):
+            return 0
+        return lots if self._rng.integers(2) else max(1, int(self._rng.integers(lots + 1)))
 
     def frames(self, output: StreamFrame) -> list[StreamFrame | StreamClosed]:
         """Say what becomes of a numbered frame on its way."""

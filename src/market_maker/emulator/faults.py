@@ -53,6 +53,14 @@ class Faults:
         0.3, "probability of an undocumented word, type or field in an account frame"
     )
     duplicate_trades: float = _probability(0.3, "probability that trades are told twice, each in its turn")
+    late_replies: float = _probability(0.3, "probability that a reply takes 4 to 12 s more")
+    reorder_replies: float = _probability(0.3, "probability that a reply is late, behind those after it")
+    duplicate_replies: float = _probability(0.3, "probability that a reply comes twice")
+    stale_lookups: float = _probability(0.3, "probability that a look-up's answer is old when it arrives")
+    stale_snapshots: float = _probability(0.5, "probability that a whole book is that of a snapshot before")
+    null_liquidation: float = _probability(0.5, "probability that a position has no liquidation price")
+    early_fills: float = _probability(0.3, "probability that an order is taken from as soon as it rests")
+    late_fills: float = _probability(0.3, "probability that an order is taken from just before its cancel")
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -46,6 +46,7 @@ class MarketFeed:
         self._delta_planned = False
         self._best_planned = False
         self._best = _Best()
+        self._before: tuple[list[tuple[int, int]], list[tuple[int, int]]] | None = None
 
     def add(self, stream: Stream, now_ns: int) -> None:
         """Take a reader in, and tell it how things stand."""
@@ -73,6 +74,9 @@ class MarketFeed:
         self._send_changes([reader for reader in self._readers["book"] if reader is not stream], now_ns)
         book, zeros = self._market.book, self._rules.zeros_in_snapshots
         bids, asks = book.levels(Side.BUY), book.levels(Side.SELL)
+        before, self._before = self._before, (bids, asks)
+        if before is not None and self._outbox.faults.happens("stale_snapshots"):
+            bids, asks = before
         self._send(
             (stream,),
             now_ns,

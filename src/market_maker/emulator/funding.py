@@ -35,18 +35,25 @@ def premium_for(rate: float, rules: MoneyRules) -> float:
 
 
 class FundingMeter:
-    """Running weighted mean of one market's premium index since the last payment."""
+    """Running weighted mean of one market's premium index since the last payment.
+
+    Attributes
+    ----------
+    shift : float
+        Added to every sample from now on, a fraction: so that the side that pays changes.
+    """
 
     def __init__(self, rules: MoneyRules, cap: Decimal) -> None:
         self._rules = rules
         self._cap = float(cap)
+        self.shift = 0.0
         self._count = 0
         self._sum = 0.0
 
     def sample(self, premium: float) -> None:
         """Take a sample in; the n-th weighs n."""
         self._count += 1
-        self._sum += self._count * premium
+        self._sum += self._count * (premium + self.shift)
 
     def rate(self) -> Decimal:
         """Rate of the period as it stands, a fraction; positive: longs pay."""

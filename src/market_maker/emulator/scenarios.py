@@ -16,6 +16,7 @@ from market_maker.emulator.takers import TakerModel
 from market_maker.instrument import Instrument, MarginTier
 
 WILD_ALT = "WIF-USD"
+_S_PER_MINUTE = 60.0
 
 
 class UnknownScenario(ValueError):
@@ -200,6 +201,23 @@ def build_flows(scenario: str, markets: Sequence[str], seed: int, start_ns: int)
         schedule = own or chosen.schedule
         flows.append(GeneratedFlow(_adapted(market_model(market), chosen), schedule, seed, start_ns))
     return flows
+
+
+def build_quiet_flow(market: str, changes_per_minute: float, seed: int, start_ns: int) -> Flow:
+    """Flow of a market where little happens: so many instants a minute, every sixth with a taker.
+
+    The price goes through the phases of `mixed`; it is what a long simulation can afford.
+
+    Raises
+    ------
+    UnknownMarket
+        If there is no such market.
+    """
+    model = market_model(market)
+    book = replace(model.book, changes_hz=changes_per_minute / _S_PER_MINUTE)
+    # Those that others excite come on top: two to each.
+    takers = replace(model.takers, rate_hz=changes_per_minute / _S_PER_MINUTE / 18.0)
+    return GeneratedFlow(replace(model, book=book, takers=takers), _MIXED, seed, start_ns)
 
 
 def market_model(market: str) -> MarketModel:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Final, TypeVar
 
+from market_maker.clock import Clock
 from market_maker.domain import NS_PER_S, NewOrder
 from market_maker.emulator.driver import ExchangeClosed, ExchangeDriver, Frames
 from market_maker.emulator.requests import (
@@ -67,12 +68,18 @@ class InProcessGateway:
     """One account of the exchange inside, as a `Gateway`.
 
     `instruments` comes first: it says by which ticks and lots the frames are decoded.
+
+    Parameters
+    ----------
+    clock : Clock, optional
+        Our clock, where it is another than the exchange's.
     """
 
     simulated = ""
 
-    def __init__(self, driver: ExchangeDriver, account_id: int) -> None:
+    def __init__(self, driver: ExchangeDriver, account_id: int, clock: Clock | None = None) -> None:
         self._driver = driver
+        self._clock = clock or driver.clock
         self._queries = driver.exchange.queries
         self._account_id = account_id
         self._instruments: dict[str, Instrument] = {}
@@ -112,14 +119,14 @@ class InProcessGateway:
         await self._send(LeverageRequest(market=market, leverage=leverage))
 
     async def clock_skew_s(self) -> float:
-        """Tell that there is none: it is the same clock."""
-        return 0.0
+        """How far the exchange's clock is ahead of ours, s; nothing, where it is the same."""
+        return (self._driver.clock.now_ns() - self._now_ns()) / NS_PER_S
 
     async def candles(self, market: str, count: int) -> list[Candle]:
         """Return the last closed one-minute bars, oldest first."""
         self._instrument(market)
         return await self._look_up(
-            lambda: self._queries.candles(market, count, self._now_ns()), replies.decode_candles
+            lambda: self._queries.candles(market, count, self._driver.clock.now_ns()), replies.decode_candles
         )
 
     async def place(self, order: NewOrder) -> Accepted:
@@ -183,7 +190,8 @@ class InProcessGateway:
     async def balance(self) -> BalanceReport:
         """The account's money."""
         return await self._look_up(
-            lambda: self._queries.balance(self._account_id, self._now_ns()), replies.decode_balance
+            lambda: self._queries.balance(self._account_id, self._driver.clock.now_ns()),
+            replies.decode_balance,
         )
 
     async def funding_payments(self, since_ns: int) -> list[FundingPayment]:
@@ -270,7 +278,7 @@ class InProcessGateway:
         self._driver.close()
 
     def _now_ns(self) -> int:
-        return self._driver.clock.now_ns()
+        return self._clock.now_ns()
 
     def _instrument(self, market: str) -> Instrument:
         if market not in self._instruments:
