@@ -32,6 +32,7 @@ from market_maker.correlation import CorrelationSettings
 from market_maker.exposure import NetBetaSettings
 from market_maker.hedging import HedgeSettings
 from market_maker.journal_files import JournalSettings
+from market_maker.kill_ladder import KillLadderSettings
 from market_maker.model_quotes import ModelRow
 from market_maker.model_table import model_row
 from market_maker.order_records import OrderSettings
@@ -95,6 +96,7 @@ PORTFOLIO_SECTIONS: Final[Mapping[str, type]] = {
     "net_beta": NetBetaSettings,
     "portfolio": CorrelationSettings,
     "hedge": HedgeSettings,
+    "kill_ladder": KillLadderSettings,
 }
 
 SCHEMA: Final = Schema(
