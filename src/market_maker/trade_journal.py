@@ -350,13 +350,13 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 
 def latest_journal(folder: Path) -> list[Path]:
     """Files, in order, of the session that was written last; empty where there is none."""
-    return next(iter(_sessions(folder)), [])
+    return next(iter(session_files(folder)), [])
 
 
 def latest_records(folder: Path, kind: str, sessions: int) -> Iterator[list[dict[str, Any]]]:
     """Records of one type by session, the last first, at most so many; damaged lines are left out."""
     begin = b'{"type":"%s",' % kind.encode()
-    for files in _sessions(folder)[:sessions]:
+    for files in session_files(folder)[:sessions]:
         found = []
         for path in files:
             with path.open("rb") as file:
@@ -371,7 +371,7 @@ def _decoded(line: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _sessions(folder: Path) -> list[list[Path]]:
+def session_files(folder: Path) -> list[list[Path]]:
     """Files of each session in order, the session that was written last first."""
     sessions: dict[str, list[Path]] = {}
     for path in sorted(folder.glob(f"*-*-*{JOURNAL_SUFFIX}")):

@@ -187,6 +187,9 @@ async def _ended(
     """Run the strategy to its end; a failure after it began is kept for later, and summed up like any."""
 
     def begin(strategy: MarketMakerStrategy) -> None:
+        # Whose fills these are: one folder may hold the journals of several accounts.
+        venue = venue_of(surroundings.config, seat.gateway)
+        surroundings.journal.keep("account", {"venue": venue, "account": seat.account})
         view.begin(strategy)
         seat.began(strategy)
         if seat.watch is not None:
