@@ -1,7 +1,7 @@
 """Tells whether a figure of a long-running process grows, or only moves about.
 
 Samples are folded into blocks of equal time, by the median, or by the least where a leak lifts the floor and
-faults lift the rest. Through the blocks goes the line of Theil and Sen: the median of the slopes of all pairs,
+faults lift the rest. Through the blocks goes the line of Theil and Sen, the median of the slopes of pairs,
 which a quarter of wild blocks do not move. Its interval is Sen's, from the variance of Kendall's S with ties
 (Sen 1968, J. Am. Stat. Assoc. 63, 1379). Blocks that follow one another are not independent: so the interval
 is of 99 %, and a figure grows only where its slope is past the limit too.

@@ -3,6 +3,7 @@
 Where that is (the exchange inside, in virtual time, or an exchange behind sockets) is the caller's: a `Seat`.
 """
 
+import asyncio
 import gc
 import signal
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from market_maker.cli.loop_watch import LoopWatch
+from market_maker.cli.process_figures import ProcessFigures
 from market_maker.cli.view import SessionView
 from market_maker.clock import Clock, Entropy
 from market_maker.config import Config
@@ -120,9 +122,8 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
         view = SessionView(files.path, clock, seconds, live=show, threaded=seat.watch is not None)
         stack.callback(lambda: view.check_journal(journal.failed))
         stack.callback(journal.close)
-        metrics, served = Metrics(), config.of(MetricsSettings)
-        if served.metrics_enabled:
-            stack.callback(start_http_server(metrics, served.metrics_port).close)
+        metrics = Metrics()
+        _serve(metrics, config.of(MetricsSettings), seat, stack)
         surroundings = Surroundings(
             seat.gateway,
             config,
@@ -161,6 +162,17 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
         dict(seat.gateway.unknown),
         seat.watch.figures() if seat.watch is not None else None,
     )
+
+
+def _serve(metrics: Metrics, settings: MetricsSettings, seat: Seat, stack: ExitStack) -> None:
+    """Serve the metrics until the end, if they are wanted; in real time with those of the process."""
+    if not settings.metrics_enabled:
+        return
+    if seat.watch is not None:
+        figures = ProcessFigures(asyncio.get_running_loop())
+        figures.begin(metrics.registry)
+        stack.callback(figures.end)
+    stack.callback(start_http_server(metrics, settings.metrics_port).close)
 
 
 def _ladders(seat: Seat, config: Config) -> KeptLadders:
