@@ -1,7 +1,7 @@
 """Orders on an exchange whose replies and events come in any order, twice, late or never.
 
-The exchange's own books are the truth: at every step the position may move by no more than the bot counts with,
-an order that ended has ended for good, and a trade is booked once. When all is quiet again, both agree.
+The exchange's own books are the truth: at every step the position may move by no more than the bot counts
+with, an order that ended has ended for good, and a trade is booked once. When all is quiet again, both agree.
 """
 
 import asyncio
