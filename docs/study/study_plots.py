@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -27,45 +27,52 @@ NS_PER_MINUTE: Final = 60 * NS_PER_S
 _WIDTH: Final = 4.6
 _HEIGHT: Final = 2.7
 
+_STYLE: Final[Any] = {
+    "font.size": 8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "study",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "axes.axisbelow": True,
+}
+
+T = TypeVar("T")
 Markets = Mapping[str, Sequence[Outcome]]
 
 
 def save_plots(markets: Markets, folder: Path) -> list[Path]:
     """Write every plot; `markets` has all runs of a market by its title."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mpl.rcParams.update(
-        {
-            "font.size": 8,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "study",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": "#e3e6ea",
-            "axes.axisbelow": True,
-        }
-    )
-    paths = []
-    for name, draw in PLOTS.items():
-        figure = _panels(markets, draw)
-        path = folder / f"{name}.svg"
+    return [save_figure(panels(markets, draw), folder / f"{name}.svg") for name, draw in PLOTS.items()]
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as SVG, without the time of day."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(_STYLE):
         figure.savefig(path, metadata={"Date": None})
-        paths.append(path)
-    return paths
+    return path
 
 
-def _panels(markets: Markets, draw: Callable[[Axes, Sequence[Outcome]], None]) -> Figure:
-    columns = min(2, len(markets))
-    rows = -(-len(markets) // columns)
-    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.4), layout="constrained")
+def panels(shown: Mapping[str, T], draw: Callable[[Axes, T], None], height: float = _HEIGHT) -> Figure:
+    """Two panels beside each other, as many rows as it takes; one legend for all, the title above each."""
+    with mpl.rc_context(_STYLE):
+        return _panels(shown, draw, height)
+
+
+def _panels(shown: Mapping[str, T], draw: Callable[[Axes, T], None], height: float) -> Figure:
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(_WIDTH * columns, height * rows + 0.4), layout="constrained")
     axes: Any = figure.subplots(rows, columns, squeeze=False)
-    for ax, (title, outcomes) in zip(axes.flat, markets.items(), strict=False):
-        draw(ax, outcomes)
+    for ax, (title, of_panel) in zip(axes.flat, shown.items(), strict=False):
+        draw(ax, of_panel)
         ax.set_title(title, loc="left", fontweight="bold")
-    for ax in axes.flat[len(markets) :]:
+    for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
     labels: dict[str, Any] = {}
-    for ax in axes.flat[: len(markets)]:
+    for ax in axes.flat[: len(shown)]:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             labels.setdefault(label, handle)
     if labels:

@@ -4,18 +4,19 @@ A variant is a profile with some settings of its own, and plays beside it in one
 PnL of the same stretches of time, so that what the market did to both cancels (`intervals.paired`).
 
 Many comparisons find something by chance: of twenty true zeros one lies outside of its 95% interval. So each
-has a second interval after Bonferroni: of m comparisons under one fill model and latency, each is drawn at a
-confidence of 1 − 0.05/m, and all of them hold together with 95%, however they depend on each other.
+has a second interval after Bonferroni: in a family of m comparisons, those under one fill model and latency,
+each is drawn at a confidence of 1 − 0.05/m. All of them then hold together with 95%, however they depend on
+each other.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from market_maker.backtest.intervals import CONFIDENCE, paired
-from market_maker.backtest.outcome import Interval, Outcome
+from market_maker.backtest.outcome import Interval, Label, Outcome
 
 PORTFOLIO: Final = "portfolio"
 
@@ -51,7 +52,7 @@ class Comparison:
     interval : Interval
         As if there were no other comparison.
     adjusted : Interval
-        So wide that all `comparisons` of its fill model and latency hold together.
+        So wide that all `comparisons` of its family hold together.
     """
 
     market: str
@@ -108,24 +109,33 @@ def variant_name(profile: str, of: Variant) -> str:
     return f"{profile} {of.name}"
 
 
-def compare(markets: Mapping[str, Sequence[Outcome]], seed: int = 0) -> list[Comparison]:
+def _terms(label: Label) -> tuple[object, ...]:
+    return label.fill_model, label.latency_s
+
+
+def compare(
+    markets: Mapping[str, Sequence[Outcome]],
+    seed: int = 0,
+    family: Callable[[Label], tuple[object, ...]] = _terms,
+) -> list[Comparison]:
     """Every variant against its profile, by market, fill model and latency.
 
     Parameters
     ----------
     markets : mapping of str to outcomes
-        All that is compared at once, by the title of its market: they are adjusted for one another.
+        All that is compared, by the title of its market.
+    family : callable, optional
+        What is adjusted for one another: comparisons of an equal value, by the profile's label.
 
     Returns
     -------
     list of Comparison
         Those of which something can be said: at least three blocks of time.
     """
-    families: dict[tuple[str, float], list[tuple[str, Outcome, list[Outcome]]]] = {}
+    families: dict[tuple[object, ...], list[tuple[str, Outcome, list[Outcome]]]] = {}
     for title, outcomes in markets.items():
         for profile, variants in _groups(outcomes):
-            key = (profile.label.fill_model, profile.label.latency_s)
-            families.setdefault(key, []).append((title, profile, variants))
+            families.setdefault(family(profile.label), []).append((title, profile, variants))
     return [found for family in families.values() for found in _family(family, seed)]
 
 

@@ -1,8 +1,8 @@
 """The risk manager's limits in compiled form: those of one market, in the order in which it asks for them.
 
 Contracts, notional, gross and stress (with one market these three are one limit), order value, price band,
-order rate, loss of a day and drawdown, and what margin lets equity carry; exposure is the worst case of the
-slots' orders. Equity is the account's own, as an exchange would state it at every mark.
+net beta, order rate, loss of a day and drawdown, and what margin lets equity carry; exposure is the worst
+case of the slots' orders. Equity is the account's own, as an exchange would state it at every mark.
 """
 
 from typing import Final
@@ -23,6 +23,7 @@ _RISK_ORDER_SIZE: Final = int(Reason.RISK_ORDER_SIZE)
 _RISK_PRICE_BAND: Final = int(Reason.RISK_PRICE_BAND)
 _RISK_POSITION: Final = int(Reason.RISK_POSITION)
 _RISK_NOTIONAL: Final = int(Reason.RISK_NOTIONAL)
+_RISK_NET_BETA: Final = int(Reason.RISK_NET_BETA)
 _RISK_ORDER_RATE: Final = int(Reason.RISK_ORDER_RATE)
 _RISK_DAY_LOSS: Final = int(Reason.RISK_DAY_LOSS)
 _RISK_DRAWDOWN: Final = int(Reason.RISK_DRAWDOWN)
@@ -197,4 +198,7 @@ def _market_reason(r: RiskRow, side: int, d: DecisionRow, lots: int) -> int:
         return _RISK_PRICE_BAND
     if lots > r.max_position_lots:
         return _RISK_POSITION
-    return _RISK_NOTIONAL if lots > r.max_position_pusd // r.lot_pusd else _NONE
+    if lots > r.max_position_pusd // r.lot_pusd:
+        return _RISK_NOTIONAL
+    room_pusd = r.room_long_pusd if side > 0 else r.room_short_pusd
+    return _RISK_NET_BETA if lots > room_pusd // r.lot_pusd else _NONE

@@ -27,6 +27,7 @@ from market_maker.cli.backtest_ablation import (
     read_variants,
     variant_configs,
 )
+from market_maker.cli.backtest_portfolio import print_risks, risk_dicts
 from market_maker.cli.data import conversion_progress, interruptible
 from market_maker.domain import NS_PER_S
 
@@ -47,7 +48,7 @@ _SLOWEST_MS: Final = 60_000.0
         "mm backtest --data data --market BTC-USD --latency-ms 50 --fill-model base",
         "mm backtest --data data --profile crypto --profile legacy --baseline glft --save results/btc",
         "mm backtest --data data --set level_size_usd=500 --json > result.json",
-        "mm backtest --data data --one-account",
+        "mm backtest --data data --one-account --without portfolio",
         "mm backtest --data data --profile crypto --without regime,trend,flow",
         "mm backtest --data data --profile crypto --variant 'fade:trend_mode=fade'",
         "mm backtest --data data --check-look-ahead",
@@ -251,6 +252,7 @@ def _play(
     wanted: _Wanted, configs: "Sequence[Config]", settings: "TrialSettings", *, as_json: bool
 ) -> ExitCode:
     from market_maker.backtest.ablation import compare
+    from market_maker.backtest.portfolio_risk import portfolio_risks
     from market_maker.backtest.saved import check_target
     from market_maker.backtest.saved import save as save_result
     from market_maker.backtest.trial_data import cache_folder, chosen, open_data
@@ -263,7 +265,10 @@ def _play(
         markets = chosen(store, wanted.data, wanted.markets)
         trials = _trials(store, markets, configs, wanted, settings)
         found = compare({trial.market: trial.outcomes for trial in trials}, settings.seed)
+        risks = portfolio_risks([trial.outcomes for trial in trials]) if wanted.one_account else []
         told = header(store, trials, configs, settings) | {"comparisons": comparison_dicts(found)}
+        if risks:
+            told["portfolio_risk"] = risk_dicts(risks)
         _tell_models(trials, settings)
         if wanted.save is not None:
             outcomes = [outcome for trial in trials for outcome in trial.outcomes]
@@ -271,6 +276,7 @@ def _play(
     print_result(trials, told, as_json=as_json)
     if not as_json:
         print_comparisons(found)
+        print_risks(risks)
     if wanted.save is not None:
         note(f"saved in {wanted.save}: mm report {wanted.save}")
     is_sound = all(checked.is_sound for trial in trials for checked in trial.checked)
