@@ -88,8 +88,12 @@ def windows(trades, window):
         yield np.abs(np.diff(sums[first : closed + 1])).sum() / volume if volume else 0.0
 
 
-# Eighths, so that borders are exact: which bucket a sum within rounding of a border belongs to is nobody's concern.
-TRADES = st.tuples(st.integers(0, 320).map(lambda eighths: eighths / 8), st.integers(1, 90), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+# Eighths, so that borders are exact: which bucket a sum within rounding of one belongs to is nobody's concern.
+TRADES = st.tuples(
+    st.integers(0, 320).map(lambda eighths: eighths / 8),
+    st.integers(1, 90),
+    st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+)
 
 
 @given(st.lists(TRADES, min_size=1, max_size=60), st.sampled_from([1, 2, 5, MAX_BUCKETS]))
