@@ -47,7 +47,7 @@ def test_lesson_6_a_loss_made_by_closing_reaches_the_stop():
         seen["lots"] = abs(inside.account.position_lots(BTC))
         seen["reason"] = strategy.session.risk.halt_reason
 
-    play_beside(8.0, during, "max_drawdown_usd=5", "level_size_usd=100")
+    play_beside(8.0, during, "max_drawdown_usd=5", "level_size_usd=100", "kill_drawdown=0,0,0,0,0")
     assert seen["lost"] > 5
     assert seen["lots"] < 1_000
     assert seen["reason"] is Reason.RISK_DRAWDOWN

@@ -89,7 +89,7 @@ def test_a_drawdown_leaves_reducing_orders_only_and_says_why():
             seen["position"] = inside.account.position_lots(BTC)
             seen["limits"] = strategy.session.limits[BTC]
 
-        return inside, await inside.session(9.0, during=during)
+        return inside, await inside.session(9.0, "kill_drawdown=0,0,0,0,0", during=during)
 
     inside, run = in_virtual_time(main)
     assert_sound(inside, run)
@@ -116,7 +116,7 @@ def test_a_drawdown_in_a_market_without_events_is_acted_upon_all_the_same():
             await inside.until(6.0)
             assert inside.open_ids() == []
 
-        return inside, await inside.session(7.0, during=during)
+        return inside, await inside.session(7.0, "kill_drawdown=0,0,0,0,0", during=during)
 
     inside, run = in_virtual_time(main)
     assert run.error is None

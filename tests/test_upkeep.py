@@ -321,7 +321,7 @@ def test_lesson_18_refused_credentials_end_the_session_wherever_they_are_refused
     async def during(inside, strategy):
         await inside.until(5.0)
         strategy.session.gateway.fail[name].append(error)
-        strategy.session.expect_funding()
+        strategy.session.funding.expect()
 
     settings = (
         "position_refresh_s=3",
@@ -410,7 +410,7 @@ def test_a_request_that_hangs_holds_up_neither_the_switch_nor_the_quotes():
         await inside.until(4.0)
         session.gateway.funding_payments = never
         for step in range(40):
-            session.expect_funding()
+            session.funding.expect()
             await inside.until(5.0 + step)
 
     inside, run = play_beside(46.0, during, "dead_man_interval_s=2", "dead_man_countdown_s=6")

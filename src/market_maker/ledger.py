@@ -261,6 +261,10 @@ class Ledger:
             for horizon in account.horizons.values():
                 horizon.resolve(end_ns + 1, account.mid2_ticks)
 
+    def has(self, market: str) -> bool:
+        """Whether a market is booked here."""
+        return market in self._accounts
+
     def position_lots(self, market: str) -> int:
         """Signed position by the fills that were booked."""
         return self._accounts[market].position

@@ -257,9 +257,12 @@ class MarketDesk:
         account = self._account[0]
         account.order_latency_s += _LATENCY_WEIGHT * (seconds - account.order_latency_s)
 
-    def set_account(self, position_lots: int, limits: tuple[int, int], others_lots: float = 0.0) -> None:
-        """Write position, the (long, short) limits in force, and what other markets add to it, lots."""
+    def set_account(
+        self, position_lots: int, limits: tuple[int, int], others_lots: float = 0.0, widening: float = 1.0
+    ) -> None:
+        """Write position, (long, short) limits, what other markets add to it, lots; how far quotes widen."""
         account = self._account
+        account["widening"] = widening
         account["position_lots"] = position_lots
         account["effective_inventory_lots"] = position_lots + others_lots
         account["limit_long_lots"], account["limit_short_lots"] = limits

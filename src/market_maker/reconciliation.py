@@ -86,8 +86,8 @@ async def settle_books(
     looks, deadline_ns = 0, session.clock.now_ns() + _RATE_WINDOW_NS
     while looks < _TRIES and session.clock.now_ns() < deadline_ns:
         try:
-            session.expect_funding()
-            await session.fetch_funding()
+            session.funding.expect()
+            await session.funding.fetch()
             if looks >= _TRIES // 2 and not positions_agree(session, account):
                 await _fetch_fills(session, orders)
             await session.answer(account.refresh())

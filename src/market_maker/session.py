@@ -19,8 +19,10 @@ from market_maker.correlation import CorrelationSettings
 from market_maker.cross_market import CrossMarket, modelled_market
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
 from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, NetBetaSettings, Portfolio
-from market_maker.gateway import FillReport, Gateway, OutcomeUnknown, VenueError
+from market_maker.funding_books import FundingBooks
+from market_maker.gateway import FillReport, FundingPayment, Gateway, OutcomeUnknown
 from market_maker.grid import GridSettings, Strategy
+from market_maker.kill_ladder import KillLadderSettings, Standing, Step
 from market_maker.ladder_keeper import KeptLadders, LadderKeeper
 from market_maker.ledger import Ledger
 from market_maker.market_desk import MarketDesk
@@ -81,6 +83,10 @@ class Session:
         Largest that all positions together counted as in the reference market, either side, USD.
     reducing : bool
         Only reducing orders are wanted any more.
+    funding : FundingBooks
+        Payments of funding, as they are fetched and booked.
+    standing : Standing
+        Where the kill ladder stands.
     quoted_until_ns : int
         When quoting ended; 0 while it goes on.
     """
@@ -116,6 +122,8 @@ class Session:
         reference = config.of(HedgerSettings).hedge_market or next(iter(desks))
         models = {name: modelled_market(config.strategy_params(name)) for name in desks}
         self.cross = CrossMarket(tuple(desks), config.of(CorrelationSettings), reference, models)
+        self.funding = FundingBooks(self._fetch_funding, ledger, self.journal, clock)
+        self.standing = Standing()
         self.uptime = {name: UptimeTracker(clock.now_ns()) for name in desks}
         self.decision_us = {name: Percentiles() for name in desks}
         self.started_ns = clock.now_ns()
@@ -136,9 +144,8 @@ class Session:
         self._refusals: dict[SlotId, Reason] = {}
         self._limits_of: OrderedDict[str, Limits] = OrderedDict()
         self._patience_s = config.of(OrderSettings).order_request_timeout_s
-        self._funding_due = True
-        self._funding_since_ns = self.started_ns
         self._decided_ns = self.started_ns
+        self._widening = config.of(KillLadderSettings).kill_widening
 
     def portfolio(self, orders: OrderManager, account: AccountStream) -> Portfolio:
         """Positions, worst-case orders and money as they are now."""
@@ -162,7 +169,8 @@ class Session:
     def refresh_limits(self, orders: OrderManager, account: AccountStream) -> None:
         """Write positions and the limits in force into the desks; a halted account may only reduce."""
         portfolio = self.portfolio(orders, account)
-        halted = Reason.STOPPING if self.reducing else self.risk.halt_reason
+        halted = self._why_only_reducing()
+        widening = self._widening if self.standing.step >= Step.WIDEN else 1.0
         values_usd = self.values_usd()
         net_beta_usd = abs(self.cross.net_beta_usd(values_usd))
         self.largest_net_beta_usd = max(self.largest_net_beta_usd, net_beta_usd)
@@ -171,7 +179,14 @@ class Session:
             self.limits[name] = limits
             desk.limit_reason = halted or Reason.POSITION_LIMIT
             others_lots = self.cross.others_lots(name, values_usd, self.lot_usd(desk))
-            desk.set_account(self.ledger.position_lots(name), limits, others_lots)
+            desk.set_account(self.ledger.position_lots(name), limits, others_lots, widening)
+
+    def _why_only_reducing(self) -> Reason:
+        """Why no order may add risk anywhere; NONE where it may."""
+        if self.reducing:
+            return Reason.STOPPING
+        by_ladder = self.standing.reason if self.standing.step >= Step.REDUCE_ONLY else Reason.NONE
+        return self.risk.halt_reason or by_ladder
 
     @staticmethod
     def lot_usd(desk: MarketDesk) -> float:
@@ -379,23 +394,5 @@ class Session:
             msg = f"expected a reply in {self._patience_s:g} s, had none"
             raise OutcomeUnknown(msg) from error
 
-    def expect_funding(self) -> None:
-        """A funding rate was published: there may be a payment to fetch."""
-        self._funding_due = True
-
-    async def fetch_funding(self) -> None:
-        """Book the funding payments since the last look, if there may be any."""
-        if not self._funding_due:
-            return
-        self._funding_due = False
-        asked_ns = self.clock.now_ns()
-        try:
-            payments = await self.answer(self.gateway.funding_payments(self._funding_since_ns))
-        except VenueError:
-            self._funding_due = True
-            raise
-        for payment in payments:
-            if payment.market in self.desks and self.ledger.book_funding(payment):
-                self.journal.funding(payment)
-        # The exchange stamps a payment up to a second late: look back that far, but not before the start.
-        self._funding_since_ns = max(self.started_ns, asked_ns - 10 * NS_PER_S)
+    async def _fetch_funding(self, since_ns: int) -> list[FundingPayment]:
+        return await self.answer(self.gateway.funding_payments(since_ns))

@@ -36,6 +36,7 @@ from market_maker.market_desk import MarketDesk
 from market_maker.opening import open_session
 from market_maker.order_manager import OrderManager
 from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSettings
+from market_maker.position_exit import leave_nothing_open
 from market_maker.reconciliation import equity_at_their_marks, settle_books
 from market_maker.reference_feed import hear_reference
 from market_maker.risk_manager import Approved
@@ -44,7 +45,6 @@ from market_maker.shutdown import (
     Stop,
     books_for_positions,
     flatten_position,
-    leave_nothing_open,
     reduce_position,
 )
 from market_maker.startup import check_in, recover_orders
@@ -93,7 +93,8 @@ class MarketMakerStrategy:
         self.stop = stop
         self._clock: Clock = session.clock
         self._streams = StreamWatch(session)
-        self._upkeep = Upkeep(session, self.orders, self.account, self._streams, self._refresh, stop.asked)
+        self._upkeep = Upkeep(session, self.orders, self.account, self._streams, self._refresh, stop)
+        self.kill = self._upkeep.kill
         self._wakes = {slot: asyncio.Event() for desk in session.desks.values() for slot in desk.slots}
         self.books_agree = False
         self.equity_at_end = session.start_equity
@@ -225,6 +226,7 @@ class MarketMakerStrategy:
                 self._on_prices(desk, event, now_ns)
             else:
                 self._on_other_event(desk, event, now_ns)
+            self.kill.on_event(desk, now_ns)
             self._wake(desk)
 
     def _on_prices(self, desk: MarketDesk, event: BookUpdate | BestQuote, now_ns: int) -> None:
@@ -250,7 +252,7 @@ class MarketMakerStrategy:
                 desk.on_index(event.price, now_ns)
             case FundingRate():
                 desk.on_funding(event.rate, now_ns)
-                self.session.expect_funding()
+                self.session.funding.expect()
             case StreamLost():
                 self._streams.on_lost(desk, event.why, now_ns)
 
@@ -316,8 +318,10 @@ class MarketMakerStrategy:
         self.orders.on_order_report(report)
         if slot_was_new is not None and report.state in (OrderState.LIVE, OrderState.FILLED):
             slot, placed_ns = slot_was_new
-            desk.on_latency((self._clock.now_ns() - placed_ns) / NS_PER_S)
-            desk.on_post_only(slot, self._clock.now_ns(), rejected=False)
+            now_ns = self._clock.now_ns()
+            desk.on_latency((now_ns - placed_ns) / NS_PER_S)
+            self.kill.on_latency((now_ns - placed_ns) / NS_PER_S, now_ns)
+            desk.on_post_only(slot, now_ns, rejected=False)
         self._refresh(desk)
 
     def _pending_slot(self, desk: MarketDesk, report: OrderReport) -> tuple[SlotId, int] | None:
@@ -346,6 +350,7 @@ class MarketMakerStrategy:
         if desk is None:
             return
         self.session.book_fill(desk, report)
+        self.kill.on_fill(desk, report.fill.side, self._clock.now_ns())
         self.session.refresh_limits(self.orders, self.account)
         self._refresh(desk)
 

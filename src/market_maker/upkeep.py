@@ -16,11 +16,13 @@ from market_maker.domain import Reason
 from market_maker.gateway import CredentialsRefused, VenueError
 from market_maker.hedger import Hedger
 from market_maker.instrument import MarketStatus
+from market_maker.kill_watch import KillWatch
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
 from market_maker.reconciliation import compare_account
 from market_maker.session import Session
 from market_maker.session_report import show_account_metrics, show_metrics
+from market_maker.shutdown import Stop
 from market_maker.startup import DeadMansSwitch
 from market_maker.stream_watch import StreamWatch
 
@@ -28,6 +30,7 @@ _TICK_S: Final = 0.25
 _KEEP_S: Final = 1.0
 # Shorter than the pause of the circuit breaker, which a market that closes may open for all.
 _MARKETS_S: Final = 3.0
+_CLOCK_S: Final = 60.0
 
 
 class Upkeep:
@@ -39,8 +42,8 @@ class Upkeep:
         What is known of the streams.
     refresh : callable
         Writes what is known of a market's orders where decisions read it, and wakes its levels.
-    stopping : asyncio.Event
-        Set once the session is to end.
+    stop : Stop
+        The wish to end the session.
 
     Attributes
     ----------
@@ -48,6 +51,8 @@ class Upkeep:
         Fed here, by a healthy quoting loop alone.
     hedger : Hedger
         Trades the reference market against the net beta, where that is wanted.
+    kill : KillWatch
+        The kill ladder.
     """
 
     def __init__(
@@ -57,10 +62,11 @@ class Upkeep:
         account: AccountStream,
         streams: StreamWatch,
         refresh: Callable[[MarketDesk], None],
-        stopping: asyncio.Event,
+        stop: Stop,
     ) -> None:
         self.switch = DeadMansSwitch(session)
-        self.hedger = Hedger(session, orders, account, stopping, refresh)
+        self.hedger = Hedger(session, orders, account, stop.asked, refresh)
+        self.kill = KillWatch(session, orders, account, stop, refresh)
         self._session = session
         self._orders = orders
         self._account = account
@@ -81,6 +87,8 @@ class Upkeep:
         yield self._comparing_task()
         yield self._breaker_task()
         yield self._markets_task()
+        yield self._clock_task()
+        yield self.kill.run()
         if self.hedger.is_enabled:
             yield self.hedger.run()
 
@@ -128,9 +136,10 @@ class Upkeep:
                 self._streams.count_unknown(session.reference.unknown)
             if session.watch_equity():
                 session.refresh_limits(self._orders, self._account)
+            self.kill.look()
             if self._may_ask():
                 await self._orders.reconcile()
-                await self._try(session.fetch_funding(), "not_kept")
+                await self._try(session.funding.fetch(), "not_kept")
 
     async def _switch_task(self) -> None:
         """Feed the dead man's switch, while the loop that it guards is healthy."""
@@ -198,6 +207,16 @@ class Upkeep:
                 session.halt(desk, Reason.MARKET_CLOSED, f"expected status ACTIVE, was {found}")
             self._refresh(desk)
 
+    async def _clock_task(self) -> None:
+        """Compare the clocks now and then; they agreed when the session began."""
+        while True:
+            await asyncio.sleep(_CLOCK_S)
+            if self._may_ask():
+                await self._try(self._check_clock(), "clock_not_compared")
+
+    async def _check_clock(self) -> None:
+        self.kill.on_skew(await self._session.gateway.clock_skew_s())
+
     async def _breaker_task(self) -> None:
         """Halt after repeated failures; after the cooldown try again, once the exchange answers a look-up."""
         session, counters, unknown = self._session, self._orders.counters, 0
@@ -208,6 +227,7 @@ class Upkeep:
             unknown = counters.unknown
             if not self._breaker.opens(session.clock.now_ns()):
                 continue
+            self.kill.on_errors(session.clock.now_ns())
             session.halt_all(Reason.CIRCUIT_BREAKER, f"repeated failures, the last: {self._breaker.last}")
             self._refresh_all()
             await asyncio.sleep(self._cooldown_s)
