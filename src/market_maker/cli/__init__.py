@@ -16,6 +16,7 @@ from market_maker.cli import (
     replay,
     report_html,
     run,
+    simulate,
     status,
 )
 from market_maker.cli.app import main
@@ -37,6 +38,7 @@ _VERBS = (
     replay,
     report_html,
     run,
+    simulate,
     status,
 )
 

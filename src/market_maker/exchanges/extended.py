@@ -23,6 +23,7 @@ from market_maker.exchanges.account_feed import account_feed
 from market_maker.exchanges.credentials import AccountInfo, Keys, emulator_keys, log_in
 from market_maker.exchanges.endpoints import Endpoint
 from market_maker.exchanges.envelope import check_carried_out, next_cursor
+from market_maker.exchanges.history import AccountHistory
 from market_maker.exchanges.market_feed import market_feed
 from market_maker.exchanges.rest import Query, RestClient
 from market_maker.exchanges.settlements import Settlement, decode_settlements
@@ -284,6 +285,10 @@ class ExtendedGateway:
             lambda payment: (payment.venue_ns, payment.payment_id),
             since_ns,
         )
+
+    def history(self) -> AccountHistory:
+        """Past of the account, as the exchange wrote it down."""
+        return AccountHistory(self._rest)
 
     def market_events(self, market: str) -> AsyncIterator[MarketEvent]:
         """Book, best quote, trades, mark, index and funding of one market."""

@@ -109,7 +109,9 @@ class _Bar(msgspec.Struct):
     time_ms: int = msgspec.field(name="T")
 
 
-class _Payment(msgspec.Struct, rename="camel"):
+class WirePayment(msgspec.Struct, rename="camel"):
+    """A funding payment; `size` is absolute."""
+
     id: int
     market: str
     side: str
@@ -127,13 +129,13 @@ class _Accepted(msgspec.Struct, rename="camel"):
 
 _read_raw_list = data_reader(list[msgspec.Raw], "a list of markets")
 _read_orders = data_reader(list[WireOrder], "a list of orders")
-_read_fills = data_reader(list[WireFill], "a list of trades")
-_read_positions = data_reader(list[WirePosition], "a list of positions")
+read_fills = data_reader(list[WireFill], "a list of trades")
+read_positions = data_reader(list[WirePosition], "a list of positions")
 _read_balance = data_reader(WireBalance, "a balance")
 _read_fees = data_reader(list[_Fee], "a list of fees")
 _read_leverage = data_reader(list[_Leverage], "a list of leverages")
 _read_bars = data_reader(list[_Bar], "a list of candles")
-_read_payments = data_reader(list[_Payment], "a list of funding payments")
+read_payments = data_reader(list[WirePayment], "a list of funding payments")
 _read_accepted = data_reader(_Accepted, "the ids of an accepted order")
 _read_market = msgspec.json.Decoder(_Market, strict=False)
 _read_name = msgspec.json.Decoder(_Name, strict=False)
@@ -231,7 +233,7 @@ def decode_fills(body: bytes, instruments: Instruments, recv_ns: int, unknown: U
          "side":"BUY","price":"58853.0000000000000000","qty":"0.0900000000000000","fee":"0.0000000000000000",
          "tradeType":"TRADE","createdTime":1701563440000,"isTaker":true}],"pagination":{"cursor":1,"count":1}}
     """
-    wires = (wire for wire in _read_fills(body) if wire.market in instruments)
+    wires = (wire for wire in read_fills(body) if wire.market in instruments)
     return [fill_report(wire, instruments[wire.market], unknown, recv_ns) for wire in wires]
 
 
@@ -244,7 +246,7 @@ def decode_positions(body: bytes, instruments: Instruments, unknown: Unknown) ->
          "openPrice":"39000","markPrice":"40000","liquidationPrice":null,"updatedAt":1701563440000}]}
     """
     reports: list[PositionReport] = []
-    for wire in _read_positions(body):
+    for wire in read_positions(body):
         if wire.market in instruments:
             reports.append(position_report(wire, instruments[wire.market], unknown))
         elif wire.size:
@@ -325,25 +327,34 @@ def decode_funding_payments(body: bytes, instruments: Instruments) -> list[Fundi
         {"status":"OK","data":[{"id":8341,"market":"BNB-USD","side":"LONG","size":"1.116","value":"560.77401888",
          "markPrice":"502.48568","fundingFee":"0.0073","fundingRate":"0.000013","paidTime":1723147241346}]}
     """
-    wires = sorted(_read_payments(body), key=lambda payment: payment.paid_time)
+    wires = sorted(read_payments(body), key=lambda payment: payment.paid_time)
     return [_payment(wire, instruments[wire.market]) for wire in wires if wire.market in instruments]
 
 
-def _payment(wire: _Payment, instrument: Instrument) -> FundingPayment:
-    if wire.side not in ("LONG", "SHORT"):
-        raise corrupt("position side LONG or SHORT", wire.side)
-    lots = lots_of(instrument, abs(wire.size)) * (1 if wire.side == "LONG" else -1)
-    rate = amount(wire.funding_rate, "funding rate")
-    fee = abs(amount(wire.funding_fee, "funding fee"))
+def _payment(wire: WirePayment, instrument: Instrument) -> FundingPayment:
     return FundingPayment(
         payment_id=wire.id,
         market=wire.market,
-        size_lots=lots,
+        size_lots=lots_of(instrument, abs(wire.size)) * direction_of(wire.side),
         mark_price=amount(wire.mark_price, "mark price"),
-        rate=rate,
-        amount=fee if rate * lots < ZERO else -fee,
+        rate=amount(wire.funding_rate, "funding rate"),
+        amount=funding_received(wire),
         venue_ns=wire.paid_time * NS_PER_MS,
     )
+
+
+def direction_of(side: str) -> int:
+    """Sign of a position, 1 or -1."""
+    if side not in ("LONG", "SHORT"):
+        raise corrupt("position side LONG or SHORT", side)
+    return 1 if side == "LONG" else -1
+
+
+def funding_received(wire: WirePayment) -> Decimal:
+    """Amount of a payment, USD: positive when received."""
+    fee = abs(amount(wire.funding_fee, "funding fee"))
+    rate_times_size = amount(wire.funding_rate, "funding rate") * abs(wire.size) * direction_of(wire.side)
+    return fee if rate_times_size < ZERO else -fee
 
 
 def decode_accepted(body: bytes) -> Accepted:

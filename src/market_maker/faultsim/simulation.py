@@ -42,7 +42,7 @@ class SimulationSettings:
     hours: float = 1.0
     faults: Sequence[str] = ()
     market: str = "ETH-USD"
-    market_events_per_minute: float = 60.0
+    market_events_per_minute: float = 30.0
     overrides: Sequence[str] = ()
     keep: Path | None = None
 
@@ -57,7 +57,7 @@ class SeedResult:
     journal_sha256: str = ""
     steps: int = 0
     lives: int = 0
-    requests: int = 0
+    orders: int = 0
     fills: int = 0
     cpu_s: float = 0.0
 
@@ -111,7 +111,7 @@ async def _play(seed: int, settings: SimulationSettings, folder: Path) -> SeedRe
     result.faults = Counter(world.exchange.fault_counts) + world.all_counts()
     result.steps = world.watch.steps
     result.lives = len(world.lives)
-    result.requests = world.watch.orders_sent
+    result.orders = world.watch.orders_sent
     result.fills = len(world.account.trades)
     return result
 
