@@ -17,6 +17,7 @@ from market_maker.cli import (
     replay,
     report_html,
     run,
+    soak,
     simulate,
     status,
 )
@@ -40,6 +41,7 @@ _VERBS = (
     replay,
     report_html,
     run,
+    soak,
     simulate,
     status,
 )
