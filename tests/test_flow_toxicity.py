@@ -88,7 +88,7 @@ def windows(trades, window):
         yield np.abs(np.diff(sums[first : closed + 1])).sum() / volume if volume else 0.0
 
 
-# Eighths, so that borders are exact: which bucket a sum within rounding of one belongs to is nobody's concern.
+# Eighths, so that borders are exact: which bucket a sum within rounding of one fills is nobody's concern.
 TRADES = st.tuples(
     st.integers(0, 320).map(lambda eighths: eighths / 8),
     st.integers(1, 90),
