@@ -152,12 +152,15 @@ def _options(config: list[Path] | None, profile: str | None, settings: list[str]
 
 def _soaked(plan: Plan, words: list[str], markets: tuple[str, ...]) -> "Soak":
     from market_maker.cli.child import emulator_process
+    from market_maker.cli.connected import compile_kernels
     from market_maker.cli.soak_bot import bot_process, free_port
     from market_maker.cli.soak_watch import BotWatch
 
     options = [f"--scenario={plan.scenario}", f"--seed={plan.seed}", f"--deposit={_DEPOSIT}"]
     options += [f"--market={market}" for market in markets] + [f"--fault={each}" for each in plan.windows]
     journal, port = plan.folder / "journal", free_port()
+    # Before the first fault's time runs: a bot that has to compile would start amid it, and stay large.
+    compile_kernels()
     with emulator_process(options) as emulator:
         own = {
             "network": "emulator",
@@ -219,7 +222,7 @@ def _watched(plan: Plan, bot: "BotProcess", watch: "BotWatch", venue: Venue) -> 
         venue.look()
         return watch.take((clock.perf_ns() - begun_ns) / NS_PER_S)
 
-    with (plan.folder / _SAMPLES_FILE).open("wb") as file, _progress(plan.seconds) as told:
+    with (plan.folder / _SAMPLES_FILE).open("wb", buffering=0) as file, _progress(plan.seconds) as told:
         try:
             while (at_s := (clock.perf_ns() - begun_ns) / NS_PER_S) < plan.seconds and not ended:
                 ended = bot.ends_within(min(plan.every_s, plan.seconds - at_s))
