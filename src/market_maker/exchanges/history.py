@@ -112,21 +112,23 @@ class AccountHistory:
         since_ns: int,
         reached: Reached,
     ) -> Told[Row]:
-        found: dict[tuple[str, int], Row] = {}
+        found: set[Row] = set()
+        oldest_ns: int | None = None
         cursors: list[int] = []
         query: Query = [*_named(markets), ("limit", _PAGE_ROWS)]
         while True:
             body = await self._get(path, [*query, *(("cursor", last) for last in cursors[-1:])])
             page = _decoded(decode, body)
-            found |= {(row.market, row.number): row for row in page}
-            oldest_ns = min((row.venue_ns for row in found.values()), default=None)
-            if page and oldest_ns is not None:
+            if page:
+                found |= set(page)
+                in_page_ns = min(row.venue_ns for row in page)
+                oldest_ns = in_page_ns if oldest_ns is None else min(oldest_ns, in_page_ns)
                 reached(oldest_ns)
             is_whole = oldest_ns is not None and oldest_ns < since_ns
             cursor = next_cursor(body)
             # A last page has no cursor, or the one before it again.
             if is_whole or not page or cursor is None or cursor in cursors:
-                rows = sorted(found.values(), key=lambda row: (row.venue_ns, row.number))
+                rows = sorted(found, key=lambda row: (row.venue_ns, row.number))
                 recent = [row for row in rows if row.venue_ns >= since_ns]
                 return Told(recent, None if is_whole else oldest_ns)
             cursors.append(cursor)
