@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from market_maker.cli.child import emulator_process
+from market_maker.cli.connected import compile_kernels
 from market_maker.clock import SystemClock
 from market_maker.domain import NS_PER_MS, NS_PER_S
 from market_maker.trade_journal import read_journal
@@ -104,8 +105,8 @@ class Match(NamedTuple):
 class Books:
     """Fills and funding payments by id, each as often as it was found."""
 
-    fills: list[tuple[int, Match]] = field(default_factory=list)
-    funding: list[tuple[int, Decimal]] = field(default_factory=list)
+    fills: list[tuple[str, Match]] = field(default_factory=list)
+    funding: list[tuple[str, Decimal]] = field(default_factory=list)
 
     def cash(self) -> Decimal:
         """What remains of the deposit, USD."""
@@ -176,8 +177,8 @@ class Exchange:
 
     def books(self) -> Books:
         """All trades and funding payments."""
-        trades = [(row["id"], _match(row)) for row in self._rows("/user/trades")]
-        paid = [(row["id"], Decimal(row["fundingFee"])) for row in self._rows("/user/funding/history")]
+        trades = [(_fill_id(row, row["id"]), _match(row)) for row in self._rows("/user/trades")]
+        paid = [(str(row["id"]), Decimal(row["fundingFee"])) for row in self._rows("/user/funding/history")]
         return Books(trades, paid)
 
     def orders(self) -> list[dict[str, Any]]:
@@ -201,6 +202,11 @@ class Exchange:
         return found
 
 
+def _fill_id(row: Mapping[str, Any], trade_id: int) -> str:
+    """What tells a fill from all others: a match with itself is two of the account's."""
+    return f"{row['market']} {trade_id} {row['side']}"
+
+
 def _match(row: dict[str, Any]) -> Match:
     numbers = (Decimal(row[name]) for name in ("price", "qty", "fee"))
     return Match(row["market"], row["side"], *numbers)
@@ -219,25 +225,26 @@ def journal_books(folder: Path) -> Books:
                 tick, step = steps[record["market"]]
                 price, size = record["price_ticks"] * tick, record["size_lots"] * step
                 match = Match(record["market"], record["side"], price, size, Decimal(record["fee"]))
-                books.fills.append((record["trade_id"], match))
+                books.fills.append((_fill_id(record, record["trade_id"]), match))
             elif record["type"] == "funding":
-                books.funding.append((record["payment_id"], Decimal(record["amount"])))
+                books.funding.append((str(record["payment_id"]), Decimal(record["amount"])))
     return books
 
 
-def differences(ours: Books, theirs: Books) -> dict[str, list[int]]:
+def differences(ours: Books, theirs: Books) -> dict[str, list[str]]:
     """Ids of what our journals lack, have more than once, have of nobody, or have otherwise."""
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[str]] = {}
     for name, mine, right in (
         ("fills", ours.fills, theirs.fills),
         ("funding", ours.funding, theirs.funding),
     ):
         counts, known = Counter(number for number, _ in mine), dict(right)
+        otherwise = {number for number, what in mine if number in known and known[number] != what}
         found |= {
             f"{name}_lost": sorted(known.keys() - counts.keys()),
             f"{name}_doubled": sorted(number for number, count in counts.items() if count > 1),
             f"{name}_of_nobody": sorted(counts.keys() - known.keys()),
-            f"{name}_otherwise": sorted(n for n, what in mine if n in known and known[n] != what),
+            f"{name}_otherwise": sorted(otherwise),
         }
     return found
 
@@ -330,6 +337,8 @@ def _tell(text: str) -> None:
 
 def main(rounds: int = 100, seed: int = 1, folder: Path | None = None) -> dict[str, Any]:
     """Kill as often, and hold our journals against the emulator's books."""
+    # A life that had to compile would be killed amid that, whatever the instant.
+    compile_kernels()
     with tempfile.TemporaryDirectory() as temporary, localcontext() as context:
         context.prec = _EXACT_DIGITS
         return _played(draw_plans(rounds, seed), seed, folder or Path(temporary))

@@ -23,10 +23,10 @@ def load():
 kill_rounds = load()
 BUY = kill_rounds.Match("BTC-USD", "BUY", Decimal(100), Decimal("0.5"), Decimal("0.01"))
 SELL = kill_rounds.Match("BTC-USD", "SELL", Decimal(110), Decimal("0.2"), Decimal(0))
-THEIRS = kill_rounds.Books([(1, BUY), (2, SELL)], [(7, Decimal("-0.25"))])
+THEIRS = kill_rounds.Books([("1", BUY), ("2", SELL)], [("7", Decimal("-0.25"))])
 
 
-def found(fills=((1, BUY), (2, SELL)), funding=((7, Decimal("-0.25")),)):
+def found(fills=(("1", BUY), ("2", SELL)), funding=(("7", Decimal("-0.25")),)):
     ours = kill_rounds.Books(list(fills), list(funding))
     return {name: ids for name, ids in kill_rounds.differences(ours, THEIRS).items() if ids}
 
@@ -38,10 +38,10 @@ def test_equal_books_differ_in_nothing():
 @pytest.mark.parametrize(
     ("fills", "named"),
     [
-        ([(1, BUY)], {"fills_lost": [2]}),
-        ([(1, BUY), (2, SELL), (2, SELL)], {"fills_doubled": [2]}),
-        ([(1, BUY), (2, SELL), (3, SELL)], {"fills_of_nobody": [3]}),
-        ([(1, BUY), (2, SELL._replace(fee=Decimal("0.01")))], {"fills_otherwise": [2]}),
+        ([("1", BUY)], {"fills_lost": ["2"]}),
+        ([("1", BUY), ("2", SELL), ("2", SELL)], {"fills_doubled": ["2"]}),
+        ([("1", BUY), ("2", SELL), ("3", SELL)], {"fills_of_nobody": ["3"]}),
+        ([("1", BUY), ("2", SELL._replace(fee=Decimal("0.01")))], {"fills_otherwise": ["2"]}),
     ],
 )
 def test_a_fill_that_is_lost_or_doubled_or_otherwise_is_named(fills, named):
@@ -49,8 +49,8 @@ def test_a_fill_that_is_lost_or_doubled_or_otherwise_is_named(fills, named):
 
 
 def test_a_payment_that_is_lost_or_otherwise_is_named():
-    assert found(funding=[]) == {"funding_lost": [7]}
-    assert found(funding=[(7, Decimal(-1))]) == {"funding_otherwise": [7]}
+    assert found(funding=[]) == {"funding_lost": ["7"]}
+    assert found(funding=[("7", Decimal(-1))]) == {"funding_otherwise": ["7"]}
 
 
 def test_equity_is_the_deposit_and_whatever_came_and_went():
@@ -98,7 +98,7 @@ def test_journals_of_all_lives_are_read_together_and_a_torn_line_is_no_fill(tmp_
     (tmp_path / "mm-1-0000.jsonl").write_text("".join(json.dumps(line) + "\n" for line in first) + '{"ty')
     (tmp_path / "mm-2-0000.jsonl").write_text("".join(json.dumps(line) + "\n" for line in second))
     books = kill_rounds.journal_books(tmp_path)
-    assert (books.fills, books.funding) == ([(1, BUY)], [(7, Decimal("-0.25"))])
+    assert (books.fills, books.funding) == ([("BTC-USD 1 BUY", BUY)], [("7", Decimal("-0.25"))])
 
 
 @pytest.mark.slow
