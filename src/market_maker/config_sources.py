@@ -129,7 +129,7 @@ class Reader:
     def _toml(self, text: str, source: str) -> Iterator[Given]:
         try:
             tables = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             self.problems.append(f"{source}: expected TOML, but {error}")
             return
         markets = tables.pop("markets", {})

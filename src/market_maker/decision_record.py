@@ -345,7 +345,7 @@ class InputsFile:
         if line.startswith(_TITLE) and line.endswith(b"\n"):
             try:
                 header = json.loads(line[len(_TITLE) :])
-            except ValueError:
+            except (ValueError, RecursionError):
                 header = None
             if isinstance(header, dict):
                 return header

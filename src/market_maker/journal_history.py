@@ -224,7 +224,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 def _decoded(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(line, path, number) from error
 
 
@@ -252,7 +252,7 @@ def _tail(file: BufferedReader) -> list[bytes]:
 def _instant(line: bytes) -> int:
     try:
         return msgspec.json.decode(line, type=_Stamp).t
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return 0
 
 

@@ -100,7 +100,7 @@ def read_status(folder: Path) -> Status:
     except FileNotFoundError:
         msg = f"expected {path}, found none: nothing has run with this journal folder yet (see --folder)"
         raise StatusError(msg) from None
-    except (msgspec.DecodeError, OSError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         msg = f"expected a status file at {path}, but it can not be read: {error}"
         raise StatusError(msg) from error
 

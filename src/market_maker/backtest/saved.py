@@ -131,7 +131,7 @@ def load(folder: Path) -> Saved:
     try:
         result = msgspec.json.decode(content, type=_Result)
         outcomes = [_read_outcome(folder, entry) for entry in result.outcomes]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"{path}: expected the fields of a saved backtest, was corrupt ({error})"
         raise SavedError(msg) from error
     return Saved(result.header, outcomes)
@@ -140,7 +140,7 @@ def load(folder: Path) -> Saved:
 def _check_kind(path: Path, content: bytes) -> None:
     try:
         kind = msgspec.json.decode(content, type=_Kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"{path}: expected a saved backtest, was corrupt or cut off ({error})"
         raise SavedError(msg) from error
     if kind.format != FORMAT:

@@ -110,7 +110,7 @@ def _reader(kind: type[T]) -> Callable[[bytes], T]:
     def read(body: bytes) -> T:
         try:
             return decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BodyRefused(MALFORMED, str(error)) from error
 
     return read

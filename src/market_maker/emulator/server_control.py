@@ -100,7 +100,7 @@ class ControlCalls:
         """Set the faults that the body names, `{"lost_replies":0.3}`; the others are off."""
         try:
             faults = faults_of(_read_values(await request.read()))
-        except (msgspec.DecodeError, FaultError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FaultError) as error:
             return refusal_response(BAD_REQUEST, str(error))
         self._exchange.set_faults(faults)
         return respond(200, msgspec.json.encode({"faults": faults.values()}))

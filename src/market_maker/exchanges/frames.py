@@ -17,6 +17,7 @@ from market_maker.exchanges.level_scanner import scan_levels
 from market_maker.exchanges.levels import ExactLevel, Level, exact_levels, fast_levels
 from market_maker.exchanges.wire import (
     CorruptFrame,
+    Millis,
     Unknown,
     WireBalance,
     WireFill,
@@ -57,7 +58,7 @@ class _Book(msgspec.Struct, gc=False):
 
 class _BookFrame(msgspec.Struct, gc=False):
     data: _Book
-    ts: int
+    ts: Millis
     seq: int
 
 
@@ -70,7 +71,7 @@ class _WholeBook(msgspec.Struct, gc=False):
 
 class _WholeBookFrame(msgspec.Struct, gc=False):
     data: _WholeBook
-    ts: int
+    ts: Millis
     seq: int
 
 
@@ -89,7 +90,7 @@ class _Trade(msgspec.Struct, gc=False):
     i: int
     m: str
     side: str = msgspec.field(name="S")
-    time_ms: int = msgspec.field(name="T")
+    time_ms: Millis = msgspec.field(name="T")
     p: Decimal
     q: Decimal
     kind: str = msgspec.field(name="tT", default="TRADE")
@@ -102,7 +103,7 @@ class _TradesFrame(msgspec.Struct, gc=False):
 class _Funding(msgspec.Struct, gc=False):
     m: str
     f: Decimal
-    time_ms: int = msgspec.field(name="T")
+    time_ms: Millis = msgspec.field(name="T")
 
 
 class _FundingFrame(msgspec.Struct, gc=False):
@@ -119,7 +120,7 @@ class _AccountData(msgspec.Struct, rename="camel", gc=False):
 
 class _AccountWire(msgspec.Struct, gc=False):
     data: _AccountData
-    ts: int
+    ts: Millis
     seq: int
 
 

@@ -19,7 +19,7 @@ from market_maker.domain import NS_PER_MS, NS_PER_S
 from market_maker.exchanges.link import Link, StreamLoss, hear_all
 from market_maker.exchanges.outbox import Outbox
 from market_maker.exchanges.socket import Connector
-from market_maker.exchanges.wire import CorruptFrame, corrupt, frame_reader
+from market_maker.exchanges.wire import CorruptFrame, Millis, corrupt, frame_reader
 from market_maker.reference_feed import OutsidePrice, ReferenceFeed
 
 # Best quotes of a symbol that trades change many times a second.
@@ -36,7 +36,7 @@ class _Ticker(msgspec.Struct, gc=False):
     a: Decimal
     e: str = _TICKER
     u: int = 0
-    E: int = 0
+    E: Millis = 0
 
 
 class _TickerFrame(msgspec.Struct, gc=False):

@@ -11,6 +11,7 @@ import msgspec
 from market_maker.domain import NS_PER_MS, BestQuote
 from market_maker.exchanges.wire import (
     CorruptFrame,
+    Millis,
     amount,
     check_market,
     corrupt,
@@ -47,18 +48,18 @@ class _Quote(msgspec.Struct, gc=False):
 
 class _QuoteFrame(msgspec.Struct, gc=False):
     data: _Quote
-    ts: int
+    ts: Millis
 
 
 class _Price(msgspec.Struct, gc=False):
     m: str
     p: Decimal
-    ts: int = 0
+    ts: Millis = 0
 
 
 class _PriceFrame(msgspec.Struct, gc=False):
     data: _Price
-    ts: int
+    ts: Millis
 
 
 read_envelope = frame_reader(Envelope, "a frame with a type and a number")

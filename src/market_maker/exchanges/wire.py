@@ -9,7 +9,7 @@ that cannot be what it claims to be is a `CorruptFrame`.
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -24,6 +24,10 @@ _SHOWN_BYTES = 160
 _TRADE: Final = "TRADE"
 # Arithmetic on more digits than any amount has would take its time.
 _MOST_DIGITS: Final = 25
+# Ticks and lots of any market: their rows in the compiled core hold 64 bits.
+_MOST_UNITS: Final = 10**16
+# An instant of the wire, ms since 1970: its nanoseconds fit into 64 bits too.
+Millis = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000)]
 
 _SIDES: Final = {"BUY": Side.BUY, "SELL": Side.SELL}
 _POSITION_SIGNS: Final = {"LONG": 1, "SHORT": -1}
@@ -90,7 +94,7 @@ class WireOrder(msgspec.Struct, rename="camel", gc=False):
     filled_qty: Decimal = ZERO
     reduce_only: bool = False
     post_only: bool = False
-    updated_time: int = 0
+    updated_time: Millis = 0
 
 
 class WireFill(msgspec.Struct, rename="camel", gc=False):
@@ -106,7 +110,7 @@ class WireFill(msgspec.Struct, rename="camel", gc=False):
     is_taker: bool = False
     trade_type: str = "TRADE"
     external_order_id: str = ""
-    created_time: int = 0
+    created_time: Millis = 0
 
 
 class WirePosition(msgspec.Struct, rename="camel", gc=False):
@@ -119,7 +123,7 @@ class WirePosition(msgspec.Struct, rename="camel", gc=False):
     open_price: Decimal | None = None
     mark_price: Decimal | None = None
     liquidation_price: str | float | None = None
-    updated_at: int = 0
+    updated_at: Millis = 0
 
 
 class WireBalance(msgspec.Struct, rename="camel", gc=False):
@@ -130,7 +134,7 @@ class WireBalance(msgspec.Struct, rename="camel", gc=False):
     available_for_trade: Decimal
     initial_margin: Decimal = ZERO
     margin_ratio: Decimal = ZERO
-    updated_time: int = 0
+    updated_time: Millis = 0
 
 
 def corrupt(expected: str, found: object) -> CorruptFrame:
@@ -187,23 +191,23 @@ def side_of(word: str) -> Side:
 
 
 def ticks_of(instrument: Instrument, price: Decimal) -> int:
-    """Ticks of a positive price on the grid."""
+    """Ticks of a positive price on the grid, of a size that prices have."""
     try:
         ticks = instrument.ticks(price)
     except InstrumentError as error:
         raise CorruptFrame(str(error)) from error
-    if ticks <= 0:
+    if not 0 < ticks <= _MOST_UNITS:
         raise corrupt(f"a positive price of {instrument.name}", price)
     return ticks
 
 
 def lots_of(instrument: Instrument, size: Decimal) -> int:
-    """Lots of a size on the grid, not negative."""
+    """Lots of a size on the grid, not negative, and no more than a market has."""
     try:
         lots = instrument.lots(size)
     except InstrumentError as error:
         raise CorruptFrame(str(error)) from error
-    if lots < 0:
+    if not 0 <= lots <= _MOST_UNITS:
         raise corrupt(f"a size of {instrument.name} that is not negative", size)
     return lots
 

@@ -86,7 +86,7 @@ def _split(line: bytes, place: str) -> tuple[int, _Frame]:
     stamp, _, body = line.partition(b" ")
     try:
         return int(stamp), _decoder.decode(body)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         msg = f"{place}: expected 'local_ns json' with a known frame, was {line[:60]!r} ({error})"
         raise RecordingError(msg) from error
 

@@ -301,7 +301,13 @@ def _read_info(path: Path) -> MarketInfo:
             raise RecordingError(msg)
         info = msgspec.json.decode(content, type=MarketInfo)
         Instrument(info.market, Decimal(info.tick), Decimal(info.step), Decimal(info.step))
-    except (msgspec.MsgspecError, InvalidOperation, InstrumentError, UnicodeDecodeError) as error:
+    except (
+        msgspec.MsgspecError,
+        InvalidOperation,
+        InstrumentError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
         msg = f"{path}: expected the description of a market, was corrupt ({error})"
         raise RecordingError(msg) from error
     labels = [hour.label for hour in info.hours]
