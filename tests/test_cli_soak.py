@@ -77,6 +77,7 @@ def test_a_short_soak_says_so_and_guesses_nothing(capsys):
     said = capsys.readouterr().out
     assert "Too short for a verdict on memory" in said
     assert "soak for 15 minutes or more" in said
+    assert "Nothing failed; no trend could be judged." in said
 
 
 def test_a_bot_that_ends_by_itself_or_not_in_order_is_a_problem():

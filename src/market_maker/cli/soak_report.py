@@ -165,9 +165,18 @@ def print_soak(soak: Soak) -> None:
         *_doubts(soak),
     ]
     console.print(Text("\n".join(lines)), soft_wrap=True)
-    verdict = Text("\n".join(soak.problems) or "No trend.")
+    verdict = Text("\n".join(soak.problems) or _nothing_grows(soak))
     verdict.stylize("bold red" if soak.problems else "green")
     console.print(verdict, soft_wrap=True)
+
+
+def _nothing_grows(soak: Soak) -> str:
+    verdicts = {trend.verdict for trend in soak.trends.values()}
+    if verdicts == {Verdict.FINE}:
+        return "No trend."
+    if verdicts == {Verdict.TOO_SHORT}:
+        return "Nothing failed; no trend could be judged."
+    return "No trend in what could be judged."
 
 
 def _table(soak: Soak) -> Table:
