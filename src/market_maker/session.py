@@ -37,7 +37,6 @@ from market_maker.summary import Quotes, UptimeTracker
 from market_maker.trade_journal import TradeJournal
 
 _NS_PER_US: Final = 1_000
-_REMEMBERED_ORDERS: Final = 5_000
 Limits = tuple[int, int]
 T = TypeVar("T")
 
@@ -143,6 +142,7 @@ class Session:
         self._pace = RateBackoff()
         self._refusals: dict[SlotId, Reason] = {}
         self._limits_of: OrderedDict[str, Limits] = OrderedDict()
+        self._orders_kept = config.of(OrderSettings).order_tombstones_kept
         self._patience_s = config.of(OrderSettings).order_request_timeout_s
         self._decided_ns = self.started_ns
         self._widening = config.of(KillLadderSettings).kill_widening
@@ -239,7 +239,7 @@ class Session:
         elif order.external_id not in self._limits_of:
             self.journal.order_sent(order.order)
             self._limits_of[order.external_id] = self.limits[order.order.market]
-            if len(self._limits_of) > _REMEMBERED_ORDERS:
+            if len(self._limits_of) > self._orders_kept:
                 self._limits_of.popitem(last=False)
 
     def note_quotes(self, desk: MarketDesk, orders: OrderManager) -> None:

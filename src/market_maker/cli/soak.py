@@ -42,6 +42,9 @@ _LONGEST_H: Final = 168.0
 _SHORTEST_H: Final = 10 / HOUR_S
 # So much that losing for days does not end it: money is not what is watched.
 _DEPOSIT: Final = 1_000_000
+# What a market takes is not what is watched, and what is remembered is to be full within the warm-up: it
+# would look like a leak until it is. Who sets them has them.
+_SETTINGS: Final = ("max_day_loss_usd=0", "max_drawdown_usd=0", "order_tombstones_kept=500")
 _SAMPLES_FILE: Final = "samples.jsonl"
 _ASK_S: Final = 2.0
 
@@ -143,11 +146,9 @@ def _markets(config: list[Path] | None, profile: str | None, settings: list[str]
 
 def _options(config: list[Path] | None, profile: str | None, settings: list[str] | None) -> list[str]:
     """Options of `mm run`, but for those that a soak sets itself."""
-    # What a market takes is not what is watched; who sets a limit has it.
-    unlimited = ["max_day_loss_usd=0", "max_drawdown_usd=0"]
     words = [word for path in config or () for word in ("--config", str(path))]
     words += ["--profile", profile] if profile else []
-    return words + [word for each in (*unlimited, *(settings or ())) for word in ("--set", each)]
+    return words + [word for each in (*_SETTINGS, *(settings or ())) for word in ("--set", each)]
 
 
 def _soaked(plan: Plan, words: list[str], markets: tuple[str, ...]) -> "Soak":
