@@ -78,6 +78,15 @@ class Hedger:
         """What hedges of this process have paid since 00:00 UTC."""
         return self._history.fees_today(self._session.clock.now_ns())
 
+    @property
+    def history(self) -> HedgeOrders:
+        """Hedges as they are, and what they have paid today."""
+        return self._history
+
+    def restore(self, day: int, fees_usd: float) -> None:
+        """Let hedges have paid so much on a day, counted from the epoch: the budget outlives a restart."""
+        self._history = self._history._replace(day=day, fees_usd=fees_usd)
+
     def on_fill(self, slot: SlotId | None, report: FillReport) -> None:
         """Count the fee where a fill is a hedge's; a rebate does not refill the budget."""
         if slot is not None and slot.level in _LEVELS:

@@ -1,32 +1,51 @@
 """What a session begins with, asked of the exchange once: markets, fees, past prices, positions, money."""
 
 from collections.abc import Mapping
-from decimal import Decimal, localcontext
-from typing import Final
+from dataclasses import replace
+from decimal import Decimal
+from typing import Final, NamedTuple
 
 from market_maker import cross_market
+from market_maker.account_opening import AccountOpening, open_account
+from market_maker.checkpoints import Checkpoints
 from market_maker.config import ConfigError
 from market_maker.config_sections import SessionSettings
-from market_maker.domain import BPS, BookUpdate, Side, Trade
-from market_maker.gateway import Candle, Fees, Gateway
+from market_maker.domain import BPS, BookUpdate, NewOrder, Side, Trade
+from market_maker.gateway import Candle, Fees
 from market_maker.grid import GridSettings, Strategy, pays_its_fees
+from market_maker.hedging import HedgeOrders
 from market_maker.instrument import Instrument
+from market_maker.kill_ladder import Step, restored
 from market_maker.ledger import Ledger, OpeningPosition
 from market_maker.market_desk import MarketDesk
-from market_maker.order_manager import OrderManager, RecoverPolicy
+from market_maker.order_manager import OrderManager
 from market_maker.order_records import OrderSettings
 from market_maker.orderbook_manager import BookSettings
+from market_maker.past import Past, Whose
 from market_maker.risk_manager import RiskSettings
-from market_maker.session import Session, Surroundings
+from market_maker.session import Session
+from market_maker.start_refusals import StoppedByLadder
 from market_maker.strategy_rows import Params
+from market_maker.surroundings import Surroundings
 
 _CANDLES: Final = 20
-_EXACT_DIGITS: Final = 60
 _NOTHING: Final = OpeningPosition(0, 0, Decimal(0))
 
 
-async def open_session(surroundings: Surroundings) -> Session:
+class Opened(NamedTuple):
+    """A session, and the account as it was found."""
+
+    session: Session
+    account: AccountOpening
+
+
+async def open_session(surroundings: Surroundings, *, closing: bool = False) -> Opened:
     """Ask the exchange for markets, fees, past prices, positions and balance, and set everything up.
+
+    Parameters
+    ----------
+    closing : bool
+        Nothing is to be quoted, so no order of an earlier run is gone on with.
 
     Raises
     ------
@@ -34,26 +53,91 @@ async def open_session(surroundings: Surroundings) -> Session:
         If a market does not exist, or the exchange does not answer.
     ConfigError
         If the lines of a ladder are too near each other to pay their fees.
+    StartRefused
+        If positions are not what our journal leads to, or the kill ladder has ended an earlier session.
     """
     gateway, config = surroundings.gateway, surroundings.config
+    check_ladder_step(surroundings.past)
     warm_up()
     cross_market.warm_up()
     instruments = await gateway.instruments(config.of(SessionSettings).markets)
     desks = {name: await _open_desk(surroundings, instrument) for name, instrument in instruments.items()}
-    # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.
     leftovers = OrderManager(gateway, surroundings.clock, surroundings.entropy, config.of(OrderSettings))
-    await leftovers.recover(RecoverPolicy.CANCEL, instruments)
+    past = replace(surroundings.past, orders={} if closing else _fitting(surroundings, desks))
+    account = await open_account(gateway, config, instruments, past, leftovers)
     leverage = await gateway.leverage(tuple(instruments))
-    opening, equity = await _opening_positions(gateway, instruments)
-    session = Session(surroundings, desks, Ledger(instruments, equity, opening), leverage)
-    session.watch_equity()
+    session = Session(surroundings, desks, Ledger(instruments, account.equity, account.positions), leverage)
+    _restore(session, past)
     session.journal.session_start(instruments, config.as_dict())
+    _note_restart(session, past, account)
     for name, keeper in session.ladders.items():
-        held = opening.get(name, _NOTHING)
+        held = account.positions.get(name, _NOTHING)
         keeper.restore(surroundings.ladders.records.get(name), held.lots, held.mid2_ticks)
     if gateway.simulated:
         session.journal.note("paper", {"fill_model": gateway.simulated})
-    return session
+    return Opened(session, account)
+
+
+def check_ladder_step(past: Past) -> None:
+    """Refuse to begin where the kill ladder ended the last session, and nobody has resumed since.
+
+    Raises
+    ------
+    StoppedByLadder
+        If so.
+    """
+    if past.latch == Step.STOP:
+        msg = (
+            f"expected no latched stop, the kill ladder ended an earlier session for {past.latched_by.name};"
+            " look into why, then mm resume"
+        )
+        raise StoppedByLadder(msg)
+
+
+def _fitting(surroundings: Surroundings, desks: Mapping[str, MarketDesk]) -> dict[str, NewOrder]:
+    """Orders of an earlier run that may be gone on with, if they rest: quotes that have a slot here."""
+    past = surroundings.past
+    if past.latch >= Step.CANCEL_ALL:
+        return {}
+    now_ns = surroundings.clock.now_ns()
+    slots = {(slot.market, slot.side, str(slot.level)) for desk in desks.values() for slot in desk.slots}
+    return {
+        name: order
+        for name, order in past.orders.items()
+        if order.post_only
+        and order.expire_ns > now_ns
+        and (order.market, order.side, name.split("-")[1]) in slots
+    }
+
+
+def _restore(session: Session, past: Past) -> None:
+    """Let peaks, and what was latched, be what they were."""
+    if past.risk is not None:
+        # The equity is not known yet; what it is now is seen with the next look.
+        session.risk.restore(past.risk._replace(equity_pusd=past.risk.peak_pusd))
+    session.standing = restored(past.latch, past.latched_by, session.clock.now_ns())
+    session.watch_equity()
+
+
+def _note_restart(session: Session, past: Past, account: AccountOpening) -> None:
+    """Journal whose session it is and what filled while nobody listened; such fills are in its positions."""
+    if past.whose == Whose():
+        return
+    checkpoints, positions = Checkpoints(session, past.whose), {}
+    for name in session.desks:
+        missed = (report.fill for report in account.missed if report.fill.market == name)
+        later = sum(fill.side * fill.size_lots for fill in missed)
+        positions[name] = session.ledger.position_lots(name) - later
+    checkpoints.write(positions, HedgeOrders(day=past.hedge_day, fees_usd=past.hedge_fees_usd))
+    for report in account.missed:
+        session.journal.fill(report, 2 * report.fill.price_ticks, missed=True)
+    fields = {
+        "known": past.is_known,
+        "missed_fills": len(account.missed),
+        "adopted": [order.external_id for order, _ in account.adopted],
+        "latch": past.latch.name,
+    }
+    session.journal.note("restarted", fields)
 
 
 async def _open_desk(surroundings: Surroundings, instrument: Instrument) -> MarketDesk:
@@ -82,27 +166,6 @@ def _check_ladder(settings: GridSettings, market: str, maker_fee_bps: float) -> 
         expected = f"more than two maker fees, {fees:g} bps on {market}"
         msg = f"grid_min_spacing_bps: expected {expected}, was {least:g}"
         raise ConfigError([msg])
-
-
-async def _opening_positions(
-    gateway: Gateway, instruments: Mapping[str, Instrument]
-) -> tuple[dict[str, OpeningPosition], Decimal]:
-    """Positions at the marks of their reports, and the account's equity at these marks.
-
-    The equity of a balance is of another instant, and of other marks; what was paid and earned is not.
-    """
-    positions = [report for report in await gateway.positions() if report.market in instruments]
-    equity = (await gateway.balance()).balance
-    opening = {}
-    with localcontext() as context:
-        context.prec = _EXACT_DIGITS
-        for report in positions:
-            instrument = instruments[report.market]
-            equity += instrument.size(report.size_lots) * (report.mark_price - report.open_price)
-            # No mid is known yet.
-            mid2_ticks = 2 * instrument.ticks_down(report.mark_price)
-            opening[report.market] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
-    return opening, equity
 
 
 def warm_up() -> None:

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from typing import Any
 
 from market_maker.clock import Clock, Entropy
-from market_maker.domain import NS_PER_S, Action, OrderState, SlotId
+from market_maker.domain import NS_PER_S, Action, NewOrder, OrderState, SlotId
 from market_maker.gateway import Gateway, OrderReport, OutcomeUnknown
 from market_maker.order_records import NOT_FOUND, OrderObservers, OrderSettings
 from market_maker.order_requests import OrderRequests
@@ -35,12 +35,13 @@ class RecoverPolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Orders found at start: taken over, of ours and still open, not of ours; ids of all of ours."""
+    """Orders found at start: taken over, of ours and still open, not of ours; ids of ours met, and kept."""
 
     adopted: tuple[TrackedOrder, ...]
     remaining: tuple[TrackedOrder, ...]
     foreign: tuple[OrderReport, ...]
     found: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,20 +163,40 @@ class OrderManager(OrderRequests):
         unsettled = [order for order in self._all_at_risk() if _is_unsettled(order)]
         return Reconciled(tuple(unsettled), self._foreign)
 
-    async def recover(self, policy: RecoverPolicy, markets: Collection[str]) -> Recovered:
+    def adopt(self, order: NewOrder, report: OrderReport) -> bool:
+        """Go on with an order of an earlier run, in the slot that its id names; False where that is taken.
+
+        What it had filled by the report is in the position that we started from.
+        """
+        slot = self._slot_of(report)
+        if slot is None or self.slot_order(slot) is not None:
+            return False
+        self._track_report(report, slot, order)
+        return True
+
+    async def recover(
+        self, policy: RecoverPolicy, markets: Collection[str], keep: Collection[str] = ()
+    ) -> Recovered:
         """Find the orders that are open at start; adopt ours in the named markets, or cancel all of ours.
 
-        An order is adopted into the slot that its id names, if that is free; any other is cancelled.
+        An order is adopted into the slot that its id names, if that is free; any other is cancelled. Those
+        that are to be kept, or are followed already, stay.
 
         Raises
         ------
         VenueError
             If the exchange does not say what is open.
         """
-        reports = await self._open_orders()
+        reports = [report for report in await self._open_orders() if self.owns(report.external_id)]
+        kept = tuple(report.external_id for report in reports if report.external_id in keep)
+        found = tuple(
+            report.external_id
+            for report in reports
+            if not (report.external_id in keep or self._has_slot(report.external_id))
+        )
         adopted = []
         for report in reports:
-            if not self.owns(report.external_id):
+            if report.external_id in keep:
                 continue
             slot = self._slot_of(report) if policy is RecoverPolicy.ADOPT else None
             if slot is not None and slot.market in markets and self.slot_order(slot) is None:
@@ -184,8 +205,7 @@ class OrderManager(OrderRequests):
                 self.on_order_report(report)
         strays = {order.order.market for order in self._strays()}
         remaining = await self._clear(self._strays, strays) if strays else []
-        found = tuple(report.external_id for report in reports if self.owns(report.external_id))
-        return Recovered(tuple(adopted), tuple(remaining), self._foreign, found)
+        return Recovered(tuple(adopted), tuple(remaining), self._foreign, found, kept)
 
     def on_stream_resumed(self) -> None:
         """Let the next reconcile look up whatever is pending: what became of it may have been missed."""

@@ -182,11 +182,22 @@ class OrderRecords:
         if tracked.slot is not None:
             self._slots.setdefault(tracked.slot, []).append(tracked)
 
-    def _track_report(self, report: OrderReport, slot: SlotId | None) -> TrackedOrder:
+    def know(self, trades: Iterable[tuple[str, int, int]]) -> None:
+        """Take in that matches (market, trade id, side) are in the positions already."""
+        self._trades.update(dict.fromkeys(trades))
+
+    def _has_slot(self, external_id: str) -> bool:
+        tracked = self._orders.get(external_id)
+        return tracked is not None and tracked.slot is not None
+
+    def _track_report(
+        self, report: OrderReport, slot: SlotId | None, sent: NewOrder | None = None
+    ) -> TrackedOrder:
         """Begin to follow an order of ours that the exchange has and we did not; it is open."""
         now_ns = self._clock.now_ns()
         tracked = TrackedOrder(
-            order=NewOrder(
+            order=sent
+            or NewOrder(
                 market=report.market,
                 external_id=report.external_id,
                 side=report.side,

@@ -6,61 +6,35 @@ The strategy runs the tasks; this is the state that they share, and whatever con
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from market_maker.account_stream import AccountStream
 from market_maker.circuit_breaker import RateBackoff
-from market_maker.clock import Clock, Entropy
-from market_maker.config import Config
 from market_maker.config_sections import HedgerSettings
 from market_maker.correlation import CorrelationSettings
 from market_maker.cross_market import CrossMarket, modelled_market
 from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
 from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, NetBetaSettings, Portfolio
 from market_maker.funding_books import FundingBooks
-from market_maker.gateway import FillReport, FundingPayment, Gateway, OutcomeUnknown
+from market_maker.gateway import FillReport, FundingPayment, OutcomeUnknown
 from market_maker.grid import GridSettings, Strategy
 from market_maker.kill_ladder import KillLadderSettings, Standing, Step
-from market_maker.ladder_keeper import KeptLadders, LadderKeeper
+from market_maker.ladder_keeper import LadderKeeper
 from market_maker.ledger import Ledger
 from market_maker.market_desk import MarketDesk
-from market_maker.metrics import Metrics, Percentiles
+from market_maker.metrics import Percentiles
 from market_maker.order_manager import OrderManager
 from market_maker.order_records import OrderSettings
 from market_maker.order_table import TrackedOrder
-from market_maker.reference_feed import ReferenceFeed
 from market_maker.risk_manager import RiskManager, RiskSettings
 from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
 from market_maker.summary import Quotes, UptimeTracker
-from market_maker.trade_journal import TradeJournal
+from market_maker.surroundings import Surroundings
 
 _NS_PER_US: Final = 1_000
 Limits = tuple[int, int]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """All that a session needs from outside: exchange, settings, time, randomness, journal, metrics.
-
-    Parameters
-    ----------
-    reference : ReferenceFeed or None
-        Prices of an outside venue; whoever made it closes it.
-    ladders : KeptLadders
-        Ladders of earlier sessions, to go on with.
-    """
-
-    gateway: Gateway
-    config: Config
-    clock: Clock
-    entropy: Entropy
-    journal: TradeJournal
-    metrics: Metrics = field(default_factory=Metrics)
-    reference: ReferenceFeed | None = None
-    ladders: KeptLadders = field(default_factory=KeptLadders)
 
 
 class Session:
@@ -104,6 +78,7 @@ class Session:
         self.journal = surroundings.journal
         self.metrics = surroundings.metrics
         self.reference = surroundings.reference
+        self.past = surroundings.past
         self.desks = desks
         self.ledger = ledger
         self.ladders = {

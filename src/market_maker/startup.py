@@ -33,35 +33,19 @@ from market_maker.instrument import Instrument
 from market_maker.order_manager import OrderManager, RecoverPolicy
 from market_maker.order_records import OrderSettings
 from market_maker.public_markets import select_markets
-from market_maker.session import Session, Surroundings
+from market_maker.session import Session
+from market_maker.start_refusals import (
+    AccountEmpty,
+    AnotherBotQuotes,
+    ClockSkewed,
+    ForeignOrdersFound,
+    LeverageNotSet,
+)
+from market_maker.surroundings import Surroundings
 
 _RETRY_S: Final = 4.0
 _PAUSE_S: Final = 1.0
 _NAMED: Final = 5
-
-
-class StartRefused(Exception):
-    """The session may not begin as things are; the message says what is wrong and what to do."""
-
-
-class ClockSkewed(StartRefused):
-    """Our clock and the exchange's are too far apart: orders would expire, and data look old or new."""
-
-
-class AccountEmpty(StartRefused):
-    """The account has no money to trade with."""
-
-
-class LeverageNotSet(StartRefused):
-    """The exchange did not set the leverage as wanted."""
-
-
-class ForeignOrdersFound(StartRefused):
-    """The account has open orders that are not ours."""
-
-
-class AnotherBotQuotes(StartRefused):
-    """Orders under our prefix do not go, or come anew: another bot places them."""
 
 
 async def check_in(surroundings: Surroundings, *, closing: bool = False) -> dict[str, Decimal]:

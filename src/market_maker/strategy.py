@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from market_maker.account_opening import AccountOpening
 from market_maker.account_stream import AccountStream
 from market_maker.clock import Clock, Entropy
 from market_maker.domain import (
@@ -33,14 +34,13 @@ from market_maker.gateway import (
     StreamLost,
 )
 from market_maker.market_desk import MarketDesk
-from market_maker.opening import open_session
+from market_maker.opening import Opened, open_session
 from market_maker.order_manager import OrderManager
 from market_maker.order_records import POST_ONLY_FAILED, OrderObservers, OrderSettings
 from market_maker.position_exit import leave_nothing_open
 from market_maker.reconciliation import equity_at_their_marks, settle_books
-from market_maker.reference_feed import hear_reference
 from market_maker.risk_manager import Approved
-from market_maker.session import Session, Surroundings
+from market_maker.session import Session
 from market_maker.shutdown import (
     Stop,
     books_for_positions,
@@ -49,6 +49,7 @@ from market_maker.shutdown import (
 )
 from market_maker.startup import check_in, recover_orders
 from market_maker.stream_watch import StreamWatch
+from market_maker.surroundings import Surroundings
 from market_maker.upkeep import Upkeep
 
 _TIME_IS_UP: Final = "time is up"
@@ -127,20 +128,27 @@ class MarketMakerStrategy:
         """
         stop = stop or Stop()
         with stop.on_signals():
-            session = await _opened(surroundings, stop, closing=seconds == 0)
-            if session is None:
+            opened = await _opened(surroundings, stop, closing=seconds == 0)
+            if opened is None:
                 return Outcome(stop.why, (), None)
-            strategy = cls(session, surroundings.entropy, stop)
+            strategy = cls(opened.session, surroundings.entropy, stop)
+            strategy._go_on(opened.account)
             started(strategy)
             remaining = await strategy._live(seconds)
         return Outcome(stop.why, remaining, strategy)
+
+    def _go_on(self, found: AccountOpening) -> None:
+        """Take over what an earlier run left."""
+        self.orders.know(found.known)
+        for order, report in found.adopted:
+            self.orders.adopt(order, report)
 
     async def _live(self, seconds: float | None) -> tuple[str, ...]:
         """Quote, then leave nothing open; what remains open all the same."""
         session = self.session
         feeds = [asyncio.ensure_future(self.account.run())]
         feeds += [asyncio.ensure_future(self._market_task(desk)) for desk in session.desks.values()]
-        helpers = self._outside_tasks()
+        helpers = self._upkeep.outside_tasks(self._wake)
         levels: list[asyncio.Future[None]] = []
         began = False
         try:
@@ -204,19 +212,6 @@ class MarketMakerStrategy:
                 if error is not None:
                     raise error
         self.stop.why = self.stop.why or _TIME_IS_UP
-
-    def _outside_tasks(self) -> list[asyncio.Future[None]]:
-        """Task that hears an outside venue, if there is one; nothing ends where it does."""
-        session = self.session
-        if session.reference is None:
-            return []
-        task = asyncio.ensure_future(
-            hear_reference(session.reference, session.desks, self._clock, self._wake)
-        )
-        task.add_done_callback(
-            lambda done: None if done.cancelled() else session.note_reference_ended(done.exception())
-        )
-        return [task]
 
     async def _market_task(self, desk: MarketDesk) -> None:
         """Hear one market and wake its levels."""
@@ -373,7 +368,7 @@ class MarketMakerStrategy:
             desk.on_post_only(slot, self._clock.now_ns(), rejected=True)
 
 
-async def _opened(surroundings: Surroundings, stop: Stop, *, closing: bool) -> Session | None:
+async def _opened(surroundings: Surroundings, stop: Stop, *, closing: bool) -> Opened | None:
     """Open a session; None where the wish to stop came first."""
     opening = asyncio.ensure_future(_open(surroundings, closing=closing))
     asked = asyncio.ensure_future(stop.asked.wait())
@@ -384,12 +379,12 @@ async def _opened(surroundings: Surroundings, stop: Stop, *, closing: bool) -> S
         await _end([opening, asked])
 
 
-async def _open(surroundings: Surroundings, *, closing: bool) -> Session:
+async def _open(surroundings: Surroundings, *, closing: bool) -> Opened:
     changed = await check_in(surroundings, closing=closing)
-    session = await open_session(surroundings)
+    opened = await open_session(surroundings, closing=closing)
     if changed:
-        session.journal.note("leverage_set", {name: str(value) for name, value in changed.items()})
-    return session
+        opened.session.journal.note("leverage_set", {name: str(value) for name, value in changed.items()})
+    return opened
 
 
 async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:

@@ -4,7 +4,8 @@ The event loop encodes a record and hands the bytes to a sink. Live, that is a t
 in batches: a synchronous fsync on the loop stalls it for up to 200 ms. In virtual time it writes at once.
 
 A full queue drops ordinary records and says so in the journal; records of money (fills, funding, sessions,
-halts) stay. A failing disk ends the journal, not the process: `failed` says why. Secrets are masked by key.
+halts) stay. A failing disk ends nothing: `failed` says why, records of money wait for it, and the journal goes
+on once it works. Secrets are masked by key.
 """
 
 import dataclasses
@@ -25,6 +26,8 @@ from market_maker.journal_files import JOURNAL_SUFFIX, InputFiles, JournalSettin
 
 _SECRET_WORDS: Final = ("api_key", "apikey", "private_key", "secret", "password", "auth_token")
 _SHOWN_BYTES: Final = 80
+# Between two looks at whether a disk that failed works again.
+_RETRY_S: Final = 1.0
 # A second of a market each, or a thousand records.
 _QUEUED_BLOCKS: Final = 256
 # An enum's own `.name` and its construction cost microseconds a decision.
@@ -121,10 +124,11 @@ class ThreadSink:
         return self._failed
 
     def write(self, line: bytes, *, keep: bool) -> bool:
-        """Queue one line."""
+        """Queue one line; while the disk fails only one to be kept, and no more than fit."""
         with self._wake:
             full = len(self._lines) >= self._settings.journal_queue_records
-            if self._failed is not None or self._closing or (full and not keep):
+            fails = self._failed is not None
+            if self._closing or (full and (fails or not keep)) or (fails and not keep):
                 return False
             if not self._lines:
                 # While lines gather the thread knows; waking it for each would cost the event loop its turn.
@@ -155,25 +159,34 @@ class ThreadSink:
             self._failed = f"expected the disk to answer within {timeout_s} s"
 
     def _run(self) -> None:
-        try:
-            while self._wait():
-                if batch := self._take(self._lines):
-                    self._target.write(batch)
-                    self._target.flush()
+        while self._wait():
+            if self._attempt(self._write_lines):
                 self._write_blocks()
-            self._target.close()
+        if self.inputs is not None:
+            self.inputs.close()
+        self._attempt(self._target.close)
+
+    def _write_lines(self) -> None:
+        batch = self._take(self._lines)
+        if batch or self._failed is not None:
+            self._target.write(batch)
+            self._target.flush()
+
+    def _attempt(self, step: Callable[[], object]) -> bool:
+        try:
+            step()
         except OSError as error:
-            with self._wake:
-                self._failed = str(error)
-                self._lines.clear()
-                self._blocks.clear()
-        finally:
-            if self.inputs is not None:
-                self.inputs.close()
+            self._failed = str(error)
+        else:
+            self._failed = None
+        return self._failed is None
 
     def _wait(self) -> bool:
         """Wait until something came, and let lines gather; False when closed and nothing is left."""
         with self._wake:
+            if self._failed is not None and not self._closing:
+                self._wake.wait_for(lambda: self._closing, _RETRY_S)
+                return True
             self._wake.wait_for(lambda: self._lines or self._blocks or self._closing)
             self._wake.wait_for(lambda: self._closing, self._settings.journal_batch_ms / 1000)
             return bool(self._lines or self._blocks)
@@ -261,11 +274,11 @@ class TradeJournal:
         names = {"side": report.side.name, "state": report.state.name}
         self._write("order", {**report._asdict(), **names})
 
-    def fill(self, report: FillReport, mid2_ticks: int) -> None:
-        """A match of one of our orders, and twice the mid before it."""
+    def fill(self, report: FillReport, mid2_ticks: int, *, missed: bool = False) -> None:
+        """A match of one of our orders, and twice the mid before it; missed while no session heard it."""
         fill = report.fill
         fields = {**fill._asdict(), "side": fill.side.name, "fee": report.fee, "mid2_ticks": mid2_ticks}
-        self._write("fill", fields, keep=True)
+        self._write("fill", {**fields, "missed": True} if missed else fields, keep=True)
 
     def funding(self, payment: FundingPayment) -> None:
         """A funding payment as booked."""
@@ -339,7 +352,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, start=1):
             try:
                 record = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 if not line.endswith(b"\n"):
                     record = {"type": "torn", "line": number, "bytes": len(line)}
                 else:
@@ -367,7 +380,7 @@ def latest_records(folder: Path, kind: str, sessions: int) -> Iterator[list[dict
 def _decoded(line: bytes) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from market_maker.account_stream import AccountStream
+from market_maker.checkpoints import Checkpoints
 from market_maker.circuit_breaker import CircuitBreaker
 from market_maker.config_sections import CircuitBreakerSettings, SessionSettings
 from market_maker.domain import Reason
@@ -19,7 +20,9 @@ from market_maker.instrument import MarketStatus
 from market_maker.kill_watch import KillWatch
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
+from market_maker.past import Whose
 from market_maker.reconciliation import compare_account
+from market_maker.reference_feed import hear_reference
 from market_maker.session import Session
 from market_maker.session_report import show_account_metrics, show_metrics
 from market_maker.shutdown import Stop
@@ -67,6 +70,10 @@ class Upkeep:
         self.switch = DeadMansSwitch(session)
         self.hedger = Hedger(session, orders, account, stop.asked, refresh)
         self.kill = KillWatch(session, orders, account, stop, refresh)
+        past = session.past
+        self.hedger.restore(past.hedge_day, past.hedge_fees_usd)
+        self._checkpoints = Checkpoints(session, past.whose)
+        self._keeps = past.whose != Whose()
         self._session = session
         self._orders = orders
         self._account = account
@@ -91,6 +98,23 @@ class Upkeep:
         yield self.kill.run()
         if self.hedger.is_enabled:
             yield self.hedger.run()
+
+    def outside_tasks(self, wake: Callable[[MarketDesk], None]) -> list[asyncio.Future[None]]:
+        """Task that hears an outside venue, if there is one; nothing ends where it does.
+
+        Parameters
+        ----------
+        wake : callable
+            Told of each market with news.
+        """
+        session = self._session
+        if session.reference is None:
+            return []
+        task = asyncio.ensure_future(hear_reference(session.reference, session.desks, session.clock, wake))
+        task.add_done_callback(
+            lambda done: None if done.cancelled() else session.note_reference_ended(done.exception())
+        )
+        return [task]
 
     def on_rejected(self, reason: str) -> None:
         """Count what the exchange refused; post-only rejections are none of these."""
@@ -137,9 +161,15 @@ class Upkeep:
             if session.watch_equity():
                 session.refresh_limits(self._orders, self._account)
             self.kill.look()
+            self.keep_checkpoint()
             if self._may_ask():
                 await self._orders.reconcile()
                 await self._try(session.funding.fetch(), "not_kept")
+
+    def keep_checkpoint(self) -> None:
+        """Write down what a restart needs to know, if it changed."""
+        if self._keeps:
+            self._checkpoints.watch(self.hedger.history)
 
     async def _switch_task(self) -> None:
         """Feed the dead man's switch, while the loop that it guards is healthy."""

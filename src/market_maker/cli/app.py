@@ -149,7 +149,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
     from market_maker.instrument import InstrumentError
     from market_maker.public_markets import MarketChoiceError
     from market_maker.recordings.events import RecordingError
-    from market_maker.startup import StartRefused
+    from market_maker.start_refusals import StartRefused
     from market_maker.status import StatusError
     from market_maker.trade_journal import JournalCorrupt
 

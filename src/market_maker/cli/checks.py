@@ -24,7 +24,8 @@ from market_maker.domain import BookUpdate
 from market_maker.exchanges.extended import ExtendedGateway
 from market_maker.gateway import StreamLost, VenueError
 from market_maker.public_markets import Listing
-from market_maker.startup import StartRefused, check_balance, check_clock, check_foreign, foreign_orders
+from market_maker.start_refusals import StartRefused
+from market_maker.startup import check_balance, check_clock, check_foreign, foreign_orders
 
 _STREAM_S: Final = 10.0
 _CALLS: Final = 5

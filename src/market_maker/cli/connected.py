@@ -88,7 +88,8 @@ async def _run(config: Config, visit: Visit, emulator: EmulatorProcess | None, *
     watch.install(asyncio.get_running_loop())
     gateway, account = await _joined(config, clock, visit)
     began = _ends_with(emulator) if emulator is not None else _nothing
-    seat = Seat(gateway, clock, Entropy(), account, watch, began, outside_in(config, clock))
+    lasts = emulator is None and not visit.paper
+    seat = Seat(gateway, clock, Entropy(), account, watch, began, outside_in(config, clock), lasts)
     # A task of the loop's own, so that its steps are timed too.
     return await asyncio.ensure_future(play_session(seat, config, visit.seconds, show=show))
 

@@ -11,8 +11,8 @@ from market_maker.gateway import FillReport, Gateway, PositionReport
 from market_maker.instrument import Instrument
 from market_maker.journal_files import JournalFiles, JournalSettings
 from market_maker.public_markets import find_markets
-from market_maker.session import Surroundings
 from market_maker.strategy import MarketMakerStrategy, Outcome
+from market_maker.surroundings import Surroundings
 from market_maker.trade_journal import InlineSink, TradeJournal
 
 # The whole session is told by these; what it trades with is closed by reducing orders alone.

@@ -23,14 +23,15 @@ from market_maker.gateway import Gateway, VenueError
 from market_maker.grid import GridSettings, Strategy
 from market_maker.journal_files import JournalFiles, JournalSettings
 from market_maker.ladder_keeper import KeptLadders, kept_ladders
-from market_maker.metrics import Metrics, start_http_server
+from market_maker.metrics import Metrics, MetricsServer, start_http_server
 from market_maker.order_records import OrderSettings
+from market_maker.past import Past, Whose, read_past
 from market_maker.recordings.events import RecordingError
 from market_maker.reference_feed import ReferenceFeed
-from market_maker.session import Surroundings
 from market_maker.session_report import fill_model_of, portfolio_of, summary_of, venue_of
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import RunSummary, as_dict
+from market_maker.surroundings import Surroundings
 from market_maker.trade_journal import (
     InlineSink,
     Sink,
@@ -56,6 +57,8 @@ class Seat:
         Told of the strategy as soon as it exists.
     reference : ReferenceFeed or None
         Prices of an outside venue.
+    has_past : bool
+        The account outlives the session: what earlier ones left in the journal is of this account.
     """
 
     gateway: Gateway
@@ -65,6 +68,7 @@ class Seat:
     watch: LoopWatch | None = None
     began: Began = lambda _strategy: None
     reference: ReferenceFeed | None = None
+    has_past: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
             metrics,
             seat.reference,
             _ladders(seat, config),
+            _past(seat, config),
         )
         try:
             outcome, failure = await _ended(surroundings, seat, seconds, view)
@@ -172,7 +177,12 @@ def _serve(metrics: Metrics, settings: MetricsSettings, seat: Seat, stack: ExitS
         figures = ProcessFigures(asyncio.get_running_loop())
         figures.begin(metrics.registry)
         stack.callback(figures.end)
-    stack.callback(start_http_server(metrics, settings.metrics_port).close)
+    stack.callback(_metrics_server(metrics, settings).close)
+
+
+def _metrics_server(metrics: Metrics, settings: MetricsSettings) -> MetricsServer:
+    token = settings.metrics_token.reveal()
+    return start_http_server(metrics, settings.metrics_port, settings.metrics_host, token)
 
 
 def _ladders(seat: Seat, config: Config) -> KeptLadders:
@@ -185,6 +195,14 @@ def _ladders(seat: Seat, config: Config) -> KeptLadders:
     venue = venue_of(config, seat.gateway)
     folder = Path(config.of(JournalSettings).journal_dir)
     return kept_ladders(folder, venue, markets, seat.clock.now_ns()) if markets else KeptLadders(venue)
+
+
+def _past(seat: Seat, config: Config) -> Past:
+    """What earlier sessions of the same bot left at this venue."""
+    if not seat.has_past:
+        return Past()
+    whose = Whose(venue_of(config, seat.gateway), seat.account, config.of(OrderSettings).order_id_prefix)
+    return read_past(Path(config.of(JournalSettings).journal_dir), whose)
 
 
 def _sink(seat: Seat, files: JournalFiles, settings: JournalSettings) -> Sink:

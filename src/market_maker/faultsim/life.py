@@ -28,12 +28,15 @@ from market_maker.faultsim.bot_clock import BotClock
 from market_maker.faultsim.virtual_disk import VirtualDisk, VirtualSink
 from market_maker.gateway import VenueError
 from market_maker.journal_files import JournalSettings
-from market_maker.session import Surroundings
-from market_maker.session_report import fill_model_of, portfolio_of, summary_of
+from market_maker.order_records import OrderSettings
+from market_maker.past import Whose, read_past
+from market_maker.public_markets import MarketChoiceError
+from market_maker.session_report import fill_model_of, portfolio_of, summary_of, venue_of
 from market_maker.shutdown import Stop
-from market_maker.startup import StartRefused
+from market_maker.start_refusals import StartRefused
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import as_dict
+from market_maker.surroundings import Surroundings
 from market_maker.trade_journal import TradeJournal
 
 T = TypeVar("T")
@@ -162,7 +165,7 @@ class Life:
         with suppress(Killed):
             try:
                 await self._trade(journal)
-            except (VenueError, StartRefused) as error:
+            except (VenueError, StartRefused, MarketChoiceError) as error:
                 self.error = error
             except asyncio.CancelledError:
                 if not self.is_killed:
@@ -172,7 +175,10 @@ class Life:
 
     async def _trade(self, journal: TradeJournal) -> None:
         machine, config = self._machine, self._machine.config
-        surroundings = Surroundings(self._gateway, config, machine.clock, machine.entropy, journal)
+        prefix = config.of(OrderSettings).order_id_prefix
+        whose = Whose(venue_of(config, self._gateway), str(machine.account_id), prefix)
+        past = read_past(machine.disk.folder, whose)
+        surroundings = Surroundings(self._gateway, config, machine.clock, machine.entropy, journal, past=past)
         try:
             self.outcome = await MarketMakerStrategy.run(surroundings, None, self._began, self._stop)
         finally:

@@ -1,0 +1,174 @@
+"""The account as a session finds it: positions, money, what filled while nobody listened, what still rests.
+
+After a restart the journal says which positions there must be: those of its last checkpoint, and every fill
+since. What the exchange's history has beside these filled while we were down. Only where both together are
+what the exchange holds is anything traded; that they are also shows that nothing moved between the look-ups.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal, localcontext
+from typing import Final
+
+from market_maker.config import Config
+from market_maker.config_sections import Network, SessionSettings
+from market_maker.domain import NewOrder
+from market_maker.gateway import BalanceReport, FillReport, Gateway, OrderReport, PositionReport
+from market_maker.instrument import Instrument
+from market_maker.ledger import OpeningPosition
+from market_maker.order_manager import OrderManager, RecoverPolicy
+from market_maker.past import Past, TradeKey, trade_key
+from market_maker.start_refusals import BooksDisagree
+
+_EXACT_DIGITS: Final = 60
+_LOOKS: Final = 6
+_PAUSE_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOpening:
+    """What a session begins with.
+
+    Parameters
+    ----------
+    equity : Decimal
+        At the marks of the position reports, USD.
+    missed : tuple of FillReport
+        Fills that are in the positions and in no journal yet, oldest first.
+    adopted : mapping
+        Orders of ours that rest, as they were sent, with what the exchange says of them.
+    known : frozenset
+        Keys of the fills that are in the positions.
+    """
+
+    positions: Mapping[str, OpeningPosition]
+    equity: Decimal
+    missed: tuple[FillReport, ...] = ()
+    adopted: tuple[tuple[NewOrder, OrderReport], ...] = ()
+    known: frozenset[TradeKey] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at the account."""
+
+    fills: tuple[FillReport, ...]
+    resting: tuple[OrderReport, ...]
+    positions: tuple[PositionReport, ...]
+    balance: BalanceReport
+
+    def lots(self, market: str) -> int:
+        return next((report.size_lots for report in self.positions if report.market == market), 0)
+
+
+async def open_account(
+    gateway: Gateway,
+    config: Config,
+    instruments: Mapping[str, Instrument],
+    past: Past,
+    leftovers: OrderManager,
+) -> AccountOpening:
+    """Cancel what is not to be gone on with, and look at the account until it is what it must be.
+
+    Parameters
+    ----------
+    leftovers : OrderManager
+        Finds and cancels what an earlier run left open.
+
+    Raises
+    ------
+    BooksDisagree
+        If the exchange's positions are not those that the journal and the exchange's own history lead to.
+    VenueError
+        If the exchange does not answer.
+    """
+    # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.
+    kept = (await leftovers.recover(RecoverPolicy.CANCEL, instruments, keep=past.orders)).kept
+    past = replace(past, orders={name: past.orders[name] for name in kept})
+    if not past.is_known:
+        return _opened(await _look(gateway, None, past), instruments, past)
+    since_ns = past.asks_since_ns
+    for attempt in range(_LOOKS):
+        look = await _look(gateway, since_ns, past)
+        if config.of(SessionSettings).network is Network.EMULATOR and _is_another(look, past):
+            return _opened(replace(look, fills=(), resting=()), instruments, Past(past.whose))
+        if past.positions_accepted or not _differences(look, instruments, past):
+            return _opened(look, instruments, past)
+        # What moves between the look-ups makes a difference that the next look does not have.
+        await asyncio.sleep(_PAUSE_S)
+        if attempt == _LOOKS // 2:
+            since_ns = min(since_ns, past.oldest_ns)
+    raise BooksDisagree(_complaint(_differences(look, instruments, past), instruments))
+
+
+async def _look(gateway: Gateway, since_ns: int | None, past: Past) -> _Look:
+    """Fills first, positions after them: what fills in between shows as a difference."""
+    fills = [] if since_ns is None else await gateway.fills(since_ns)
+    resting = await gateway.open_orders() if past.orders else []
+    positions = await gateway.positions()
+    ours = [report for report in resting if report.external_id in past.orders]
+    return _Look(tuple(fills), tuple(ours), tuple(positions), await gateway.balance())
+
+
+def _is_another(look: _Look, past: Past) -> bool:
+    """Whether an exchange that is started anew each time knows none of the fills that it told of."""
+    since_ns = past.asks_since_ns
+    recent = {key for key, venue_ns in past.trades.items() if venue_ns >= since_ns}
+    return bool(recent) and recent.isdisjoint(trade_key(report.fill) for report in look.fills)
+
+
+def _missed(look: _Look, instruments: Mapping[str, Instrument], past: Past) -> tuple[FillReport, ...]:
+    return tuple(
+        report
+        for report in look.fills
+        if report.fill.market in instruments and trade_key(report.fill) not in past.trades
+    )
+
+
+def _differences(
+    look: _Look, instruments: Mapping[str, Instrument], past: Past
+) -> dict[str, tuple[int, int]]:
+    """Lots (expected, found) of the markets where these differ; those that were not traded before do not."""
+    expected = {market: lots for market, lots in past.positions.items() if market in instruments}
+    for report in _missed(look, instruments, past):
+        fill = report.fill
+        if fill.market in expected:
+            expected[fill.market] += fill.side * fill.size_lots
+    return {
+        market: (lots, look.lots(market)) for market, lots in expected.items() if lots != look.lots(market)
+    }
+
+
+def _complaint(differences: Mapping[str, tuple[int, int]], instruments: Mapping[str, Instrument]) -> str:
+    parts = [
+        f"{market}: expected a position of {instruments[market].size(expected):f} by our journal and the"
+        f" exchange's history of fills, was {instruments[market].size(found):f}"
+        for market, (expected, found) in sorted(differences.items())
+    ]
+    return (
+        f"{'; '.join(parts)}; nothing is traded while they differ. Compare them (mm reconcile), and accept"
+        " the exchange's with mm resume --accept-positions"
+    )
+
+
+def _opened(look: _Look, instruments: Mapping[str, Instrument], past: Past) -> AccountOpening:
+    """Positions at the marks of their reports, and the account's equity at these marks.
+
+    The equity of a balance is of another instant, and of other marks; what was paid and earned is not.
+    """
+    equity, opening = look.balance.balance, {}
+    with localcontext() as context:
+        context.prec = _EXACT_DIGITS
+        for report in look.positions:
+            if report.market not in instruments:
+                continue
+            instrument = instruments[report.market]
+            equity += instrument.size(report.size_lots) * (report.mark_price - report.open_price)
+            # No mid is known yet.
+            mid2_ticks = 2 * instrument.ticks_down(report.mark_price)
+            opening[report.market] = OpeningPosition(report.size_lots, mid2_ticks, report.mark_price)
+    missed = _missed(look, instruments, past)
+    known = frozenset({*past.trades, *(trade_key(report.fill) for report in look.fills)})
+    adopted = tuple((past.orders[report.external_id], report) for report in look.resting)
+    return AccountOpening(opening, equity, missed, adopted, known)

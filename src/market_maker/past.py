@@ -1,0 +1,200 @@
+"""What earlier sessions of the same bot left, read from their journals: how a restart knows what was.
+
+A bot is known by where it trades, in which account, and under which prefix its orders go. Its newest
+checkpoint and what was journalled after it give the positions that the exchange must have, the peaks behind
+its limits, the step that the kill ladder was latched on, what hedges have paid today, the orders that it sent
+and the fills that it has noted. A line that a crash tore is left out: it was not yet said.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from market_maker.domain import NS_PER_S, Fill, NewOrder, Reason, Side
+from market_maker.kill_ladder import Cause, Step
+from market_maker.risk_manager import RiskState
+from market_maker.trade_journal import session_files
+
+CHECKPOINT: Final = "checkpoint"
+RESUMED: Final = "resumed"
+KILL_STEP: Final = "kill_step"
+_KINDS: Final = (CHECKPOINT, RESUMED, KILL_STEP, "fill", "order_sent")
+_WANTED: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
+_SESSIONS_BACK: Final = 50
+# A fill is journalled this long after it was made, at most, or is to be looked for when positions differ.
+LOOK_BACK_NS: Final = 120 * NS_PER_S
+TradeKey = tuple[str, int, int]
+Record = Mapping[str, Any]
+
+
+class Whose(NamedTuple):
+    """Which bot: the venue in words, the account's id there, and the prefix of its orders' ids."""
+
+    venue: str = ""
+    account: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What earlier sessions left; `Past()` where nothing is known of any.
+
+    Attributes
+    ----------
+    whose : Whose
+        Whose it is, and under which the session that begins keeps its own records.
+    is_known : bool
+        There is a checkpoint.
+    positions : mapping
+        Signed lots that its fills add up to, by market.
+    positions_accepted : bool
+        Somebody resumed after a start was refused for them: the exchange's are right.
+    risk : RiskState or None
+        Peak and start of the day; None where they are to begin anew.
+    latch, latched_by : Step, Cause
+        Where the kill ladder was latched.
+    hedge_fees_usd, hedge_day : float, int
+        What hedges have paid on a day, counted from the epoch.
+    noted_ns : int
+        When it last said anything.
+    trades : mapping
+        Instants of the fills that are in the journal, ns of the exchange, by their keys.
+    orders : mapping
+        Orders that it sent, by external id.
+    """
+
+    whose: Whose = field(default_factory=Whose)
+    is_known: bool = False
+    positions: Mapping[str, int] = field(default_factory=dict)
+    positions_accepted: bool = False
+    risk: RiskState | None = None
+    latch: Step = Step.NORMAL
+    latched_by: Cause = Cause.NONE
+    hedge_fees_usd: float = 0.0
+    hedge_day: int = -1
+    noted_ns: int = 0
+    trades: Mapping[TradeKey, int] = field(default_factory=dict)
+    orders: Mapping[str, NewOrder] = field(default_factory=dict)
+
+    @property
+    def asks_since_ns(self) -> int:
+        """From where on the exchange's history may have fills that are not in the journal."""
+        newest_ns = max(self.trades.values(), default=self.noted_ns)
+        return max(0, min(newest_ns, self.noted_ns) - LOOK_BACK_NS)
+
+    @property
+    def oldest_ns(self) -> int:
+        """From where on all fills are known, as far back as was read."""
+        return min(self.trades.values(), default=self.asks_since_ns)
+
+
+def trade_key(fill: Fill) -> TradeKey:
+    """What tells one match of the account's from all others; one with itself is two."""
+    return fill.market, fill.trade_id, int(fill.side)
+
+
+def past_of(sessions: Iterable[Iterable[Record]], whose: Whose) -> Past:
+    """Put the past together from the records of sessions, the oldest first; those of others do not count."""
+    folded = _Fold(whose)
+    for records in sessions:
+        for record in _ours(records, whose):
+            folded.take(record)
+    return folded.past()
+
+
+def read_past(folder: Path, whose: Whose) -> Past:
+    """Read the past of a bot from a folder of journals; it need not exist.
+
+    Sessions are read backwards until there is a checkpoint, and each fill that the exchange may tell of anew.
+    """
+    found: list[list[dict[str, Any]]] = []
+    past = Past(whose)
+    for files in session_files(folder)[:_SESSIONS_BACK]:
+        records = [record for path in files for record in _records(path)]
+        if not any(True for _ in _ours(records, whose)):
+            continue
+        if past.is_known and int(records[-1]["t"]) < past.asks_since_ns:
+            break
+        found.insert(0, records)
+        past = past_of(found, whose)
+    return past
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(_WANTED) and line.endswith(b"}\n"):
+                try:
+                    yield msgspec.json.decode(line, type=dict[str, Any])
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue
+
+
+def _ours(records: Iterable[Record], whose: Whose) -> Iterator[Record]:
+    """Records of a session from the first on that says whose it is, if that is this bot."""
+    is_ours = False
+    for record in records:
+        if "prefix" in record:
+            is_ours = Whose(record["venue"], record["account"], record["prefix"]) == whose
+        if is_ours:
+            yield record
+
+
+class _Fold:
+    """Takes records in, one after another."""
+
+    def __init__(self, whose: Whose) -> None:
+        self._past = Past(whose)
+        self._positions: dict[str, int] = {}
+        self._trades: dict[TradeKey, int] = {}
+        self._orders: dict[str, NewOrder] = {}
+
+    def past(self) -> Past:
+        return replace(self._past, positions=self._positions, trades=self._trades, orders=self._orders)
+
+    def take(self, record: Record) -> None:
+        kind = record["type"]
+        self._past = replace(self._past, noted_ns=int(record["t"]))
+        if kind == "fill":
+            self._fill(record)
+        elif kind == "order_sent":
+            fields = {name: record[name] for name in NewOrder._fields}
+            self._orders[record["external_id"]] = NewOrder(**fields | {"side": Side[record["side"]]})
+        elif kind == CHECKPOINT:
+            self._checkpoint(record)
+        elif kind == KILL_STEP:
+            self._past = replace(
+                self._past, latch=Step[record["latch"]], latched_by=Cause[record["latched_by"]]
+            )
+        elif kind == RESUMED:
+            self._resumed(record)
+
+    def _fill(self, record: Record) -> None:
+        market, side = record["market"], Side[record["side"]]
+        key = (market, record["trade_id"], int(side))
+        if key not in self._trades:
+            self._trades[key] = record["venue_ns"]
+            self._positions[market] = self._positions.get(market, 0) + side * record["size_lots"]
+
+    def _checkpoint(self, record: Record) -> None:
+        risk, hedge = record["risk"], record["hedge"]
+        self._positions = dict(record["positions"])
+        self._past = replace(
+            self._past,
+            is_known=True,
+            positions_accepted=False,
+            risk=RiskState(**risk | {"halt": Reason[risk["halt"]]}),
+            latch=Step[record["latch"]],
+            latched_by=Cause[record["latched_by"]],
+            hedge_fees_usd=hedge["fees_usd"],
+            hedge_day=hedge["day"],
+        )
+
+    def _resumed(self, record: Record) -> None:
+        """Whoever resumed has lifted the latch, and accepted the positions if there was a doubt."""
+        self._past = replace(self._past, risk=None, latch=Step.NORMAL, latched_by=Cause.NONE)
+        if record.get("accepts_positions"):
+            self._past = replace(self._past, positions_accepted=True)

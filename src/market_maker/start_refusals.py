@@ -1,0 +1,33 @@
+"""Why a session may not begin as things are."""
+
+
+class StartRefused(Exception):
+    """The session may not begin as things are; the message says what is wrong and what to do."""
+
+
+class ClockSkewed(StartRefused):
+    """Our clock and the exchange's are too far apart: orders would expire, and data look old or new."""
+
+
+class AccountEmpty(StartRefused):
+    """The account has no money to trade with."""
+
+
+class LeverageNotSet(StartRefused):
+    """The exchange did not set the leverage as wanted."""
+
+
+class ForeignOrdersFound(StartRefused):
+    """The account has open orders that are not ours."""
+
+
+class AnotherBotQuotes(StartRefused):
+    """Orders under our prefix do not go, or come anew: another bot places them."""
+
+
+class BooksDisagree(StartRefused):
+    """Our journal and the exchange say different things of a position."""
+
+
+class StoppedByLadder(StartRefused):
+    """The kill ladder ended an earlier session, and nobody has resumed since."""
