@@ -59,9 +59,9 @@ TOML = b"""profile = "legacy"
 markets = ["BTC-USD", "ETH-USD"]
 network = "testnet"
 [risk]
-max_order_notional_usd = 1000.0
+max_order_notional_usd = 90000.0
 [markets."ETH-USD".risk]
-max_order_notional_usd = 500.0
+max_order_notional_usd = 80000.0
 """
 
 
@@ -77,7 +77,7 @@ def test_a_settings_file(content):
 def test_what_is_damaged_was_sound():
     """Or nothing would be damaged that was ever read."""
     config = load_config(config_files=[placed(TOML, "mm.toml")])
-    assert config.of(RiskSettings).max_order_notional_usd == 1000.0
+    assert config.of(RiskSettings).max_order_notional_usd == 90000.0
 
 
 @pytest.mark.slow

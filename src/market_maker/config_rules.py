@@ -88,9 +88,16 @@ _FRACTION: Final = Range(high=1.0)
 # Order of the group of the Stark curve: private keys are below it.
 _STARK_GROUP: Final = 0x0800000000000010FFFFFFFFFFFFFFFFB781126DCAE7B2321E66A241ADC64D2F
 
+# Shorter ones can be guessed.
+_TOKEN: Final = Text(
+    "a token of 16 to 256 letters, digits and signs, no spaces or quotes", r"[!#-&(-~]{16,256}"
+)
+
 RULES: Final[Mapping[str, Rule]] = {
     # It goes out as a header: a line break in it would be another one.
     "api_key": Text("a key of up to 256 letters, digits and signs, no spaces or quotes", r"[!#-&(-~]{1,256}"),
+    "metrics_token": _TOKEN,
+    "emulator_token": _TOKEN,
     "stark_private_key": HexNumber(
         "0x and up to 64 hex digits, a number above 0 and below the order of the Stark curve", _STARK_GROUP
     ),

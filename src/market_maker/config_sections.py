@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from market_maker.access import check_exposure
+
 _MASK: Final = "********"
 _SYMBOL_OF_MARKET: Final = re.compile(r"[A-Za-z0-9_-]{1,40}=[A-Za-z0-9]{1,40}")
 # No user, no query: what is sent there is a path that we make.
@@ -122,6 +124,9 @@ class ConnectionSettings:
     """
 
     emulator_url: str = "http://127.0.0.1:8790"  # where the exchange of network = emulator listens
+    emulator_token: Secret = (
+        NO_SECRET  # what an emulator that others reach asks for; from the environment or .env
+    )
     request_timeout_s: float = 5.0  # longest wait for the reply to a request
     requests_per_minute: int = 1000  # the exchange's limit for this address, all requests together
     cancel_reserve_share: float = 0.2  # share of that limit which only cancels may use
@@ -149,14 +154,18 @@ class MetricsSettings:
     Raises
     ------
     ValueError
-        For a number that is no port.
+        For a number that is no port, and for an address that others reach without a token.
     """
 
     metrics_enabled: bool = False  # serve metrics
-    metrics_port: int = 9464  # port on this machine
+    metrics_port: int = 9464  # port to listen on
+    metrics_host: str = "127.0.0.1"  # address to listen on; any but a loopback address asks for the token
+    metrics_token: Secret = NO_SECRET  # what requests have to bring; from the environment or .env
 
     def __post_init__(self) -> None:
         _require("metrics_port", self.metrics_port, 1, 65535)
+        if self.metrics_enabled:
+            check_exposure("metrics_host", self.metrics_host, self.metrics_token.reveal(), "MM_METRICS_TOKEN")
 
 
 @dataclass(frozen=True)

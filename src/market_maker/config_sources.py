@@ -8,6 +8,7 @@ import io
 import os
 import shlex
 import stat
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,6 +95,13 @@ class Reader:
     def _check_mode(self, path: Path, variables: Mapping[str, str | None]) -> None:
         """A file with a secret in it must be its owner's alone."""
         secret = [s.env_name for s in self.settings.values() if s.is_secret and variables.get(s.env_name)]
+        # Of a link too: whoever owns it says which file is read. The mode that counts is the file's.
+        whose = foreign_owner((path.stat().st_uid, path.lstat().st_uid))
+        if secret and whose:
+            self.problems.append(
+                f"{path}: expected a file of yours with {' and '.join(secret)} in it, was {whose};"
+                " put the keys into a file that you made"
+            )
         mode = stat.S_IMODE(path.stat().st_mode)
         if secret and mode & _OTHERS:
             self.problems.append(
@@ -195,6 +203,13 @@ class Reader:
         else:
             return True
         return False
+
+
+def foreign_owner(owners: Sequence[int]) -> str:
+    """Whose a file is, by the owners of the file and of the link to it; empty where it is ours."""
+    # A system without users of its own says nothing of owners.
+    ours = os.geteuid() if sys.platform != "win32" else 0
+    return next((f"a file of user {owner}" for owner in owners if owner != ours), "")
 
 
 def profile_names() -> list[str]:

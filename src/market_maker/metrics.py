@@ -1,22 +1,25 @@
 """What Prometheus may ask, and exact-enough percentiles of our own latency in bounded memory.
 
 The registry is the instance's own: two sessions in a process do not add up, and a test leaves nothing behind.
-The server is optional and listens on this machine alone: what it tells (positions, money) is nobody else's.
+The server is optional and listens on this machine alone unless it is told otherwise, and then asks for a
+token: what it tells (positions, money) is nobody else's.
 """
 
-import ipaddress
 import math
+import socket
 import threading
 from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
-from typing import Final
-from wsgiref.simple_server import WSGIServer
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client import start_http_server as _serve
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, make_wsgi_app
 
+from market_maker.access import admits, check_exposure
 from market_maker.domain import Reason, Regime, Side
 
 _US_PER_S: Final = 1e6
@@ -196,18 +199,51 @@ class MetricsServer:
         self._thread.join()
 
 
-def start_http_server(metrics: Metrics, port: int, addr: str = "127.0.0.1") -> MetricsServer:
-    """Serve the metrics on this machine; port 0 takes a free one.
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Leave standard error to the session."""
+
+
+_Environ = dict[str, Any]
+_App = Callable[[_Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+def _guarded(app: _App, token: str) -> _App:
+    def checked(environ: _Environ, start: Callable[..., Any]) -> Iterable[bytes]:
+        if admits(token, str(environ.get("HTTP_AUTHORIZATION", ""))):
+            return app(environ, start)
+        start("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Length", "0")])
+        return [b""]
+
+    return checked
+
+
+def start_http_server(metrics: Metrics, port: int, addr: str = "127.0.0.1", token: str = "") -> MetricsServer:
+    """Serve the metrics; port 0 takes a free one.
+
+    Parameters
+    ----------
+    token : str
+        What every request has to bring as `Authorization: Bearer …`; empty: nobody is asked.
 
     Raises
     ------
-    ValueError
-        If the address is not a loopback address.
+    Exposed
+        If the address is not a loopback address, and there is no token.
     OSError
-        If the port is taken.
+        If the address can not be had.
     """
-    if not ipaddress.ip_address(addr).is_loopback:
-        msg = f"metrics: expected a loopback address, was {addr}"
-        raise ValueError(msg)
-    server, thread = _serve(port, addr, metrics.registry)
+    check_exposure("metrics", addr, token, "MM_METRICS_TOKEN")
+    kind = _Server6 if ":" in addr else _Server
+    server = make_server(addr, port, _guarded(make_wsgi_app(metrics.registry), token), kind, _Quiet)
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
     return MetricsServer(server, thread)

@@ -34,7 +34,8 @@ def endpoint_in(config: Config) -> Endpoint:
     EndpointError
         If that is the emulator, and its URL is none.
     """
-    return endpoint_of(config.of(SessionSettings).network, config.of(ConnectionSettings).emulator_url)
+    connection = config.of(ConnectionSettings)
+    return endpoint_of(config.of(SessionSettings).network, connection.emulator_url, connection.emulator_token)
 
 
 def keys_in(config: Config) -> Keys | None:

@@ -17,13 +17,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from market_maker.access import is_loopback
 from market_maker.clock import ShiftedClock, SystemClock
+from market_maker.config_sections import NO_SECRET, Secret
 from market_maker.emulator.assembly import MarketSource, build_exchange
 from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.faults import FaultWindow
 from market_maker.emulator.rules import Delay, ExchangeRules, LatencyRules, MoneyRules, OrderRules
 from market_maker.emulator.server import EmulatorServer
-from market_maker.emulator.server_control import CONTROL_PATH, described, is_loopback
+from market_maker.emulator.server_control import CONTROL_PATH, described
 from market_maker.emulator.server_rules import (
     REST_PATH,
     STREAM_PATH,
@@ -54,6 +56,7 @@ class Emulation:
     host: str
     port: int
     clock_ahead_s: float = 0.0
+    token: Secret = NO_SECRET
 
 
 def exchange_rules(
@@ -97,7 +100,7 @@ async def _serve(emulation: Emulation, *, exit_with_stdin: bool, as_json: bool) 
     driver = ExchangeDriver(exchange, clock)
     server = EmulatorServer(driver, accounts, emulation.server_rules)
     try:
-        await server.start(emulation.host, emulation.port)
+        await server.start(emulation.host, emulation.port, token=emulation.token.reveal())
     except (OSError, UnicodeError) as error:  # the latter for a name that no host can have
         msg = f"expected to listen on {emulation.host}:{emulation.port}, was refused: {_reason(error)}"
         raise Unreachable(msg) from error

@@ -2,12 +2,15 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from market_maker.cli.app import JsonOption, app, examples
+from market_maker.cli.app import JsonOption, app, examples, load_settings
 from market_maker.cli.play import LONGEST_S, RICHEST_USD
+
+if TYPE_CHECKING:
+    from market_maker.config_sections import Secret
 
 _MOST_ACCOUNTS = 100
 _MOST_SKEW_S = 3600.0
@@ -27,7 +30,7 @@ def emulator(
         int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
     ] = 8790,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; keys are handed out on a loopback address only.")
+        str, typer.Option(help="Address to listen on; any but a loopback address needs MM_EMULATOR_TOKEN.")
     ] = "127.0.0.1",
     accounts: Annotated[int, typer.Option(min=1, max=_MOST_ACCOUNTS, help="How many test accounts.")] = 2,
     deposit: Annotated[
@@ -105,5 +108,22 @@ def emulator(
         host=host,
         port=port,
         clock_ahead_s=clock_ahead,
+        token=_token(host),
     )
     run_emulation(emulation, exit_with_stdin=exit_with_stdin, as_json=as_json)
+
+
+def _token(host: str) -> "Secret":
+    """Token of the environment or of .env that requests have to bring, where others reach the address."""
+    from market_maker.access import Exposed, check_exposure, is_loopback
+    from market_maker.config import ConfigError
+    from market_maker.config_sections import NO_SECRET, ConnectionSettings
+
+    if is_loopback(host):
+        return NO_SECRET
+    token = load_settings(None, None, None).of(ConnectionSettings).emulator_token
+    try:
+        check_exposure("--host", host, token.reveal(), "MM_EMULATOR_TOKEN")
+    except Exposed as error:
+        raise ConfigError([str(error)]) from error
+    return token

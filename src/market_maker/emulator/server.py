@@ -2,7 +2,7 @@
 
 REST is below `{url}/api/v1`, streams are below `ws…/stream.extended.exchange/v1`, as at the exchange. On a
 loopback address the emulator's own control is below `{url}/emulator`; on any other it is not there, since it
-hands out keys.
+hands out keys, and every request has to bring a token.
 """
 
 import ssl
@@ -12,10 +12,11 @@ from typing import Final
 
 from aiohttp import web
 
+from market_maker.access import check_exposure, is_loopback
 from market_maker.domain import NS_PER_S
 from market_maker.emulator.driver import ExchangeDriver
-from market_maker.emulator.server_calls import Desk, cut_off, envelope
-from market_maker.emulator.server_control import ControlCalls, is_loopback
+from market_maker.emulator.server_calls import Desk, admitted, cut_off, envelope
+from market_maker.emulator.server_control import ControlCalls
 from market_maker.emulator.server_orders import OrderCalls
 from market_maker.emulator.server_private import PrivateCalls
 from market_maker.emulator.server_public import PublicCalls
@@ -54,16 +55,25 @@ class EmulatorServer:
         self._dated_s, self._shown_date = 0, ""
         self.url = ""
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        """Listen; port 0 takes a free one.
+    async def start(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        token: str = "",
+    ) -> None:
+        """Listen; port 0 takes a free one, and with a token every request has to bring it.
 
         Raises
         ------
+        Exposed
+            If others reach the address, and there is no token.
         OSError
             If the address can not be had.
         """
+        check_exposure("mm emulator", host, token, "MM_EMULATOR_TOKEN")
         runner = web.AppRunner(
-            self._application(with_control=is_loopback(host)),
+            self._application(token, with_control=is_loopback(host)),
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=_SHUTDOWN_S,
@@ -84,10 +94,10 @@ class EmulatorServer:
             await self._runner.cleanup()
             self._runner = None
 
-    def _application(self, *, with_control: bool) -> web.Application:
+    def _application(self, token: str, *, with_control: bool) -> web.Application:
         desk = Desk(self._driver, {account.api_key: account for account in self._accounts})
         streams = StreamCalls(desk, self._rules)
-        application = web.Application(middlewares=[cut_off(self._driver.exchange), envelope])
+        application = web.Application(middlewares=[admitted(token), cut_off(self._driver.exchange), envelope])
         application.add_routes(PublicCalls(desk, self._rules).routes())
         application.add_routes(PrivateCalls(desk, self._accounts, self._rules).routes())
         application.add_routes(OrderCalls(desk, self._rules).routes())

@@ -6,6 +6,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from market_maker.access import AUTHORIZATION, admits
 from market_maker.emulator import frames
 from market_maker.emulator.driver import ExchangeClosed, ExchangeDriver
 from market_maker.emulator.exchange import Exchange
@@ -163,6 +164,18 @@ class Desk:
 def reply_response(reply: Reply) -> web.Response:
     """Pass the exchange's reply on."""
     return respond(reply.http_status, reply.frame)
+
+
+def admitted(token: str) -> Middleware:
+    """Refuse calls that do not bring the server's token, if it has one."""
+
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not admits(token, request.headers.get(AUTHORIZATION, "")):
+            return refusal_response(UNAUTHORIZED, "expected the token of this emulator")
+        return await handler(request)
+
+    return checked
 
 
 def cut_off(exchange: Exchange) -> Middleware:

@@ -4,13 +4,13 @@ No key is asked for, so it is there on loopback only, and only for who calls it 
 web page whose own name was made to lead here is refused.
 """
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
+from market_maker.access import is_loopback
 from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.faults import FaultError, faults_of
 from market_maker.emulator.frames import text
@@ -41,16 +41,6 @@ def described(accounts: Iterable[ServedAccount]) -> list[dict[str, object]]:
         }
         for account in accounts
     ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _from_here(handler: Handler) -> Handler:

@@ -4,11 +4,12 @@ A signature holds for one network alone: the chain id is part of what is signed.
 testnet does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from market_maker.config_sections import Network
+from market_maker.access import AUTHORIZATION, bearer
+from market_maker.config_sections import NO_SECRET, Network, Secret
 
 _REST_PATH: Final = "/api/v1"
 _STREAM_PATH: Final = "/stream.extended.exchange/v1"
@@ -23,12 +24,21 @@ class EndpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Addresses of one network. `rest_url` ends in /api/v1, `stream_url` in /v1, both without a slash."""
+    """Addresses of one network. `rest_url` ends in /api/v1, `stream_url` in /v1, both without a slash.
+
+    `token` is an emulator's that listens beyond its machine.
+    """
 
     network: str
     rest_url: str
     stream_url: str
     chain_id: str
+    token: Secret = NO_SECRET
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request has to bring: the token of an emulator that asks for one."""
+        return {AUTHORIZATION: bearer(self.token.reveal())} if self.token else {}
 
     @property
     def origin(self) -> str:
@@ -47,8 +57,8 @@ class Endpoint:
         return f"{parts.hostname}{port}"
 
 
-def endpoint_of(network: Network, emulator_url: str) -> Endpoint:
-    """Addresses of a network; `emulator_url` counts for the emulator only.
+def endpoint_of(network: Network, emulator_url: str, emulator_token: Secret = NO_SECRET) -> Endpoint:
+    """Addresses of a network; `emulator_url` and its token count for the emulator only.
 
     >>> endpoint_of(Network.EMULATOR, "http://127.0.0.1:8790").stream_url
     'ws://127.0.0.1:8790/stream.extended.exchange/v1'
@@ -62,7 +72,7 @@ def endpoint_of(network: Network, emulator_url: str) -> Endpoint:
         return _endpoint(network, "https://api.starknet.extended.exchange", "SN_MAIN")
     if network is Network.TESTNET:
         return _endpoint(network, "https://api.starknet.sepolia.extended.exchange", _TESTNET_CHAIN)
-    return _endpoint(network, _checked(emulator_url), _TESTNET_CHAIN)
+    return replace(_endpoint(network, _checked(emulator_url), _TESTNET_CHAIN), token=emulator_token)
 
 
 def _endpoint(network: Network, origin: str, chain_id: str) -> Endpoint:

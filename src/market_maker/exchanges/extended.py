@@ -127,7 +127,7 @@ class ExtendedGateway:
         except BaseException:
             await rest.close()
             raise
-        streams = Connector(rest.session, endpoint.stream_url, api_key)
+        streams = Connector(rest.session, endpoint.stream_url, api_key, endpoint.headers)
         return cls(rest, streams, settings, clock, identity)
 
     async def listings(self, markets: Sequence[str] = ()) -> dict[str, Listing]:

@@ -81,7 +81,12 @@ class RestClient:
         self._clock = clock
         self._api_key = api_key
         self._key_bytes = _header_bytes(api_key) if api_key else b""
-        common = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
+        common = {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            **endpoint.headers,
+        }
         self._public_headers = common
         self._private_headers = {**common, "X-Api-Key": api_key.reveal()} if api_key else common
         self._timeout_s = timeout_s = settings.request_timeout_s

@@ -6,6 +6,7 @@ reason. Whatever arrives is bytes; nothing here knows what they say.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Literal, cast
 from urllib.parse import urlsplit
@@ -149,15 +150,22 @@ class Connector:
         What every path is appended to; no slash at its end.
     api_key : Secret, optional
         Sent with the account's stream, and with no other.
+    headers : mapping, optional
+        Sent with every stream.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, stream_url: str, api_key: Secret | None = None
+        self,
+        session: aiohttp.ClientSession,
+        stream_url: str,
+        api_key: Secret | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._session = session
         self._url = stream_url
         self._host = urlsplit(stream_url).netloc
         self._api_key = api_key
+        self._common = {"User-Agent": USER_AGENT, **(headers or {})}
         tracing = aiohttp.TraceConfig()
         tracing.on_request_redirect.append(_refuse_redirect)
         tracing.freeze()
@@ -201,7 +209,7 @@ class Connector:
         raise refusal
 
     def _headers(self, path: str) -> dict[str, str]:
-        headers = {"User-Agent": USER_AGENT}
+        headers = dict(self._common)
         if path == ACCOUNT_PATH and self._api_key:
             headers["X-Api-Key"] = self._api_key.reveal()
         return headers
