@@ -1,6 +1,7 @@
 """The journal: what is written comes back, whatever happens to the disk, the queue or the last line."""
 
 import errno
+import io
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from market_maker import journal_files
 from market_maker.domain import Action, Decision, Fill, NewOrder, OrderState, Reason, Side, SlotId
 from market_maker.gateway import FillReport, FundingPayment, OrderReport
 from market_maker.instrument import Instrument
@@ -240,6 +242,71 @@ def test_a_full_disk_behind_the_thread():
     assert "No space left" in journal.failed
     journal.fill(FILL, 201)
     assert journal.dropped == 1
+
+
+class MendedDisk(MemoryTarget):
+    """Fails until it is mended; what it was given meanwhile waits for that, as `JournalFiles` has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.failed = threading.Event()
+        self.mended = threading.Event()
+        self.left = b""
+
+    def write(self, data):
+        self.left += data
+        if not self.mended.is_set():
+            self.failed.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.data += self.left
+        self.left = b""
+
+
+def test_the_journal_goes_on_once_the_disk_has_room_again_and_no_fill_is_lost():
+    disk = MendedDisk()
+    journal = TradeJournal(ThreadSink(disk, settings()), StoppedClock())
+    journal.fill(FILL, 201)
+    assert disk.failed.wait(10)
+    while journal.failed is None:
+        continue
+    journal.decision(SLOT, KEEP)
+    journal.fill(FILL, 203)
+    assert journal.dropped == 1
+    disk.mended.set()
+    journal.close()
+    records = lines(disk)
+    assert [record["type"] for record in records] == ["fill", "fill", "dropped"]
+    assert [record.get("mid2_ticks") for record in records] == [201, 203, None]
+    assert journal.failed is None
+
+
+class OddFile(io.FileIO):
+    """Takes so many bytes, then says that the disk is full until told otherwise."""
+
+    room = 0
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = super().write(bytes(data)[: self.room])
+        OddFile.room -= taken
+        return taken
+
+
+def test_a_file_goes_on_at_the_byte_where_a_full_disk_stopped_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_files, "FileIO", OddFile)
+    files = JournalFiles("mm", settings(tmp_path, journal_max_bytes=20), StoppedClock())
+    OddFile.room = 5
+    with pytest.raises(OSError, match="No space"):
+        files.write(b'{"a":1}\n')
+    with pytest.raises(OSError, match="No space"):
+        files.write(b'{"a":2}\n')
+    assert files.path.read_bytes() == b'{"a":'
+    OddFile.room = 1_000
+    files.flush()
+    files.write(b'{"a":3}\n')
+    files.close()
+    assert [r["a"] for path in sorted(tmp_path.iterdir()) for r in read_journal(path)] == [1, 2, 3]
 
 
 def test_back_pressure_drops_ordinary_records_counts_them_and_keeps_fills():

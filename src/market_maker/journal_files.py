@@ -8,9 +8,10 @@ journal goes on without them.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from io import BufferedWriter
+from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -36,7 +37,10 @@ class JournalSettings:
 
 
 class Target(Protocol):
-    """Where the bytes of a journal end: files, or memory in a simulation or a test."""
+    """Where the bytes of a journal end: files, or memory in a simulation or a test.
+
+    What a disk did not take when a call failed goes first with the next one, from the byte on where it ended.
+    """
 
     def write(self, data: bytes, /) -> object:
         """Append whole lines, or a whole block of inputs."""
@@ -66,38 +70,52 @@ class _Parts:
         self._written = 0
         self._is_begun = False
         self._day = 0
-        self._file, self.path = self._opened()
+        self._left = b""
+        self._file, self.path = self._opened(0)
 
     def append(self, data: bytes) -> None:
         """Append, in a new file where the old one is full or of yesterday."""
         is_full = self._written + len(data) > self._max_bytes
-        if self._is_begun and (is_full or self._clock.now_ns() // _NS_PER_DAY != self._day):
-            self.close()
-            self._part += 1
-            self._file, self.path = self._opened()
-        self._file.write(data)
+        is_old = is_full or self._clock.now_ns() // _NS_PER_DAY != self._day
+        if self._is_begun and is_old and not self._left:
+            # Where the disk has no room for another file, the old one goes on.
+            with suppress(OSError):
+                self._cut()
         self._written += len(data)
         self._is_begun = True
-
-    def hand_over(self) -> None:
-        """Give what was written to the system: it outlives this process, if not the machine."""
-        self._file.flush()
+        self._left += data
+        self._put()
 
     def sync(self) -> None:
         """Write through to the disk."""
-        self._file.flush()
+        self._put()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Write through and close."""
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._file.close()
 
-    def _opened(self) -> tuple[BufferedWriter, Path]:
-        path = part_path(self._stem, self._part, self._suffix)
-        file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
-        self._written = file.write(self._header())
+    def _put(self) -> None:
+        """Give what is left to the system: it outlives this process, if not the machine."""
+        while self._left:
+            self._left = self._left[self._file.write(self._left) :]
+
+    def _cut(self) -> None:
+        self.sync()
+        old = self._file
+        self._file, self.path = self._opened(self._part + 1)
+        self._part += 1
+        old.close()
+
+    def _opened(self, part: int) -> tuple[FileIO, Path]:
+        path = part_path(self._stem, part, self._suffix)
+        file = FileIO(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+        self._left = self._header()
+        self._written = len(self._left)
         self._is_begun = False
         self._day = self._clock.now_ns() // _NS_PER_DAY
         return file, path
@@ -197,7 +215,6 @@ class InputFiles:
         if self._parts is None:
             self._parts = _Parts(self._stem, INPUTS_SUFFIX, self._max_bytes, self._clock, file_header)
         self._parts.append(pack_block(block))
-        self._parts.hand_over()
 
     def _attempt(self, step: Callable[[], None]) -> None:
         if self.failed is None:

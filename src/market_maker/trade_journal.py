@@ -4,8 +4,8 @@ The event loop encodes a record and hands the bytes to a sink. Live, that is a t
 in batches: a synchronous fsync on the loop stalls it for up to 200 ms. In virtual time it writes at once.
 
 A full queue drops ordinary records and says so in the journal; records of money (fills, funding, sessions,
-halts) stay. A failing disk ends nothing: `failed` says why, records of money wait for it, and the journal goes
-on once it works. Secrets are masked by key.
+halts) stay. A failing disk ends nothing: `failed` says why, records of money wait for it, and the journal
+goes on once it works. Secrets are masked by key.
 """
 
 import dataclasses
@@ -164,7 +164,11 @@ class ThreadSink:
                 self._write_blocks()
         if self.inputs is not None:
             self.inputs.close()
+        if self._failed is not None:
+            self._attempt(self._write_lines)
+        failed = self._failed
         self._attempt(self._target.close)
+        self._failed = failed or self._failed
 
     def _write_lines(self) -> None:
         batch = self._take(self._lines)
