@@ -1,4 +1,4 @@
-"""What goes wrong in a simulated hour, drawn from its seed: storms of a few faults at once, and quiet between.
+"""What goes wrong in a simulated hour, drawn from its seed: storms of a few faults, and quiet between.
 
 The quiet stretches are there to see that everything comes back: quotes, and books that agree.
 """

@@ -22,11 +22,11 @@ def journal_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{JOURNAL_SUFFIX}"))
 
 
-def hash_of(files: Iterable[Path]) -> str:
-    """SHA-256 of some files, one after the other."""
+def journals_sha256(folder: Path) -> str:
+    """SHA-256 of all that is in a folder's journals, but for where that folder is."""
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
+    for path in journal_files(folder):
+        digest.update(path.read_bytes().replace(str(folder).encode(), b""))
     return digest.hexdigest()
 
 
@@ -74,27 +74,14 @@ def check_identity(life: Life, report: Report) -> None:
         )
 
 
-def check_journals(
-    account: Account, folder: Path, excused: Iterable[tuple[int, int]], report: Report
-) -> None:
-    """Every fill of the exchange stands in the journals once; those of a time without a disk may be missing.
-
-    Parameters
-    ----------
-    excused : pairs of int
-        From when to when, ns, no journal could be written, and the bot had said so.
-    """
-    times = list(excused)
+def check_journals(account: Account, folder: Path, report: Report) -> None:
+    """Every fill of the exchange stands in the journals once, whatever became of process and disk."""
     seen: Counter[tuple[int, str]] = Counter()
     for record in _records(folder, report):
         if record["type"] == "fill":
             seen[int(record["trade_id"]), record["side"]] += 1
-    known = {(trade.trade_id, trade.side.name): trade for trade in account.trades}
-    missing = [
-        key
-        for key, trade in known.items()
-        if key not in seen and not any(start <= trade.time_ns <= end for start, end in times)
-    ]
+    known = {(trade.trade_id, trade.side.name) for trade in account.trades}
+    missing = sorted(known - seen.keys())
     for what, wrong in (
         ("are in no journal", missing),
         ("are in the journals twice", [key for key, count in seen.items() if count > 1]),

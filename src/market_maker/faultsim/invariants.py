@@ -125,7 +125,8 @@ class Watch:
         while requests[0] <= now_ns - _MINUTE_NS:
             requests.popleft()
         most = self._scene.requests_per_minute
-        self._hold("rate", len(requests) <= most, lambda: f"{len(requests)} requests in a minute of {most}")
+        detail = f"{len(requests)} requests in a minute of {most}"
+        self._hold("rate", holds=len(requests) <= most, detail=detail)
         self.orders_sent += isinstance(request, OrderRequest | CancelRequest)
         if isinstance(request, CancelRequest) and not self._owns(request.external_id):
             self._report("foreign", f"asked for the cancel of {request.external_id!r}")
@@ -162,14 +163,8 @@ class Watch:
             worst = side * position + adding
             if worst > max(self._worst[side], 0) and self._marks:
                 most = int(self._limit_usd / (self._marks[0][1] * self._step_usd))
-                self._hold(
-                    f"exposure {side.name}",
-                    worst <= most,
-                    lambda worst=worst, most=most: (
-                        f"{worst} lots of at most {most}: position {position}, "
-                        + ", ".join(_named(order) for order in self.own_open())
-                    ),
-                )
+                detail = f"{worst} lots of at most {most}: position {position}"
+                self._hold(f"exposure {side.name}", holds=worst <= most, detail=detail)
             self._worst[side] = worst
 
     def _check_foreign(self, now_ns: int) -> None:
@@ -205,14 +200,9 @@ class Watch:
         clear_s = self._network.over_for_s(now_s)
         rested_s = now_s - self._halted_since_s
         allowed = min(clear_s, rested_s) <= _HALTED_S and rested_s <= self._switch_s + _SLACK_S
-        self._hold(
-            "halted",
-            allowed,
-            lambda: (
-                f"{_named(own[0])} rests for {rested_s:.0f} s though halted"
-                f" ({desk.halts.gravest.name if desk else ''})"
-            ),
-        )
+        reason = desk.halts.gravest.name if desk is not None else ""
+        detail = f"{_named(own[0])} rests for {rested_s:.0f} s though halted ({reason})"
+        self._hold("halted", holds=allowed, detail=detail)
 
     def _check_guarded(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
         """No process quotes: nothing may rest for longer than the dead man's countdown."""
@@ -223,11 +213,8 @@ class Watch:
         if self._unguarded_since_s < 0:
             self._unguarded_since_s = now_s
         rested_s = now_s - self._unguarded_since_s
-        self._hold(
-            "orphan",
-            rested_s <= self._countdown_s + _SLACK_S,
-            lambda: f"{_named(own[0])} rests for {rested_s:.0f} s without a process",
-        )
+        detail = f"{_named(own[0])} rests for {rested_s:.0f} s without a process"
+        self._hold("orphan", holds=rested_s <= self._countdown_s + _SLACK_S, detail=detail)
 
     def _check_quoted(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
         quiet_s = self._all.over_for_s(now_s)
@@ -238,14 +225,11 @@ class Watch:
             if side in resting or (desk is not None and self._may_rest(desk, side)):
                 self._served_s[side] = now_s
             missing_s = now_s - self._served_s[side]
-            self._hold(
-                f"liveness {side.name}",
-                missing_s <= _QUOTED_AGAIN_S,
-                lambda side=side, missing_s=missing_s: (
-                    f"no {side.name} order for {missing_s:.0f} s, faults"
-                    f" over for {quiet_s:.0f} s: {self._why(desk, side)}"
-                ),
-            )
+            if missing_s <= _QUOTED_AGAIN_S:
+                self._broken.discard(f"liveness {side.name}")
+                continue
+            detail = f"no {side.name} order for {missing_s:.0f} s, {self._why(desk, side)}"
+            self._hold(f"liveness {side.name}", holds=False, detail=detail)
 
     def _may_rest(self, desk: MarketDesk, side: Side) -> bool:
         """Whether a side has a good reason to have no order: the market's, or a loss that latched."""
@@ -261,12 +245,12 @@ class Watch:
             return f"no session ({error})"
         return ", ".join(desk.reasons[slot].name for slot in desk.slots if slot.side is side)
 
-    def _hold(self, invariant: str, holds: bool, detail: Callable[[], str]) -> None:  # noqa: FBT001
+    def _hold(self, invariant: str, *, holds: bool, detail: str) -> None:
         if holds:
             self._broken.discard(invariant)
         elif invariant not in self._broken:
             self._broken.add(invariant)
-            self._report(invariant.split()[0], detail())
+            self._report(invariant.split()[0], detail)
 
 
 def _named(order: Order) -> str:

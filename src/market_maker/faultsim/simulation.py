@@ -14,7 +14,7 @@ import numpy as np
 from market_maker.clock import SystemClock
 from market_maker.config import Config, load_config
 from market_maker.faultsim.fault_plan import plan_faults
-from market_maker.faultsim.final_books import CANARY, hash_of, journal_files
+from market_maker.faultsim.final_books import CANARY, journals_sha256
 from market_maker.faultsim.invariants import Violation
 from market_maker.faultsim.life import Killed
 from market_maker.faultsim.virtual_loop import VirtualTimeLoop
@@ -77,7 +77,7 @@ def simulate(seed: int, settings: SimulationSettings) -> SeedResult:
                 result = runner.run(_play(seed, settings, folder))
         finally:
             gc.enable()
-        result.journal_sha256 = hash_of(journal_files(folder / "main"))
+        result.journal_sha256 = journals_sha256(folder / "main")
     result.cpu_s = (clock.thread_ns() - began_ns) / _NS_PER_S
     return result
 

@@ -1,4 +1,4 @@
-"""A disk that is slow, or full, or that a process dies in front of; and the journal's way to it, without a thread.
+"""A disk that is slow, or full, or that a process dies in front of; and the journal's way to it.
 
 Lines gather for as long as the writer thread of a live session lets them, and go to real files. So what a
 killed process had not handed over is lost, the line that was being written is torn, and a restart reads what
@@ -16,6 +16,7 @@ from market_maker.clock import Clock
 from market_maker.journal_files import InputFiles, JournalFiles, JournalSettings
 
 _MS_PER_S: Final = 1000.0
+_RETRY_S: Final = 1.0
 
 
 class VirtualDisk:
@@ -65,10 +66,12 @@ class VirtualSink:
         self._lines: deque[bytes] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._left = b""
 
     def write(self, line: bytes, *, keep: bool) -> bool:
-        """Queue one line; False where it was dropped."""
-        if self.failed is not None or self._is_closed or (len(self._lines) >= self._most and not keep):
+        """Queue one line; while the disk fails only one to be kept, and no more than fit."""
+        full, fails = len(self._lines) >= self._most, self.failed is not None
+        if self._is_closed or (full and (fails or not keep)) or (fails and not keep):
             return False
         self._lines.append(line)
         if self._timer is None:
@@ -82,6 +85,7 @@ class VirtualSink:
     def close(self) -> None:
         """Write what waits, and end."""
         if not self._is_closed:
+            self._is_closed = True
             self._write_all()
             self._end()
 
@@ -96,7 +100,7 @@ class VirtualSink:
         if self._is_closed:
             return
         if self.failed is None and not self._disk.is_full:
-            data = b"".join(self._lines)
+            data = self._left + b"".join(self._lines)
             self._files.write(data[: int(len(data) * torn_share)])
         self._lines.clear()
         self._end()
@@ -117,14 +121,17 @@ class VirtualSink:
 
     def _write_all(self) -> None:
         self._timer = None
-        if self.failed is not None or not self._lines:
-            return
-        data = b"".join(self._lines)
+        self._left += b"".join(self._lines)
         self._lines.clear()
         if self._disk.is_full:
             self._disk.counts["full_disk"] += 1
+            # A disk fills up in the middle of a line; what is left waits.
+            taken = 0 if self.failed is not None else len(self._left) // 2
+            self._files.write(self._left[:taken])
+            self._left = self._left[taken:]
             self.failed = os.strerror(errno.ENOSPC)
-            # A disk fills up in the middle of a line.
-            self._files.write(data[: len(data) // 2])
+            if not self._is_closed:
+                self._timer = asyncio.get_running_loop().call_later(_RETRY_S, self._write_all)
             return
-        self._files.write(data)
+        self._files.write(self._left)
+        self.failed, self._left = None, b""

@@ -106,7 +106,6 @@ class World:
         self._on_fill: Callable[[], None] | None = None
         self._on_request: Callable[[], None] | None = None
         self._trades = 0
-        self._no_disk: list[tuple[int, int]] = []
 
     def _new_machine(self, config: Config, folder: Path, entropy: Entropy) -> Machine:
         clock = BotClock(self.clock)
@@ -116,8 +115,7 @@ class World:
 
     def all_counts(self) -> Counter[str]:
         """How often each fault happened that is none of the exchange's own."""
-        counts = self.counts + self._machine.disk.counts
-        return counts
+        return self.counts + self._machine.disk.counts
 
     @property
     def now_s(self) -> float:
@@ -142,7 +140,7 @@ class World:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._end(supervisor)
         self.driver.check_failure()
-        check_journals(self.account, self._machine.disk.folder, self._no_disk, self._report)
+        check_journals(self.account, self._machine.disk.folder, self._report)
         self.driver.close()
 
     async def _end(self, supervisor: "asyncio.Future[None]") -> None:
@@ -256,8 +254,13 @@ class World:
     def shrink_margin(self, fault: PlannedFault) -> Callable[[], None]:
         """The account's leverage is cut."""
         leverages, market = self.account.leverages, self.settings.market
+        before = self.account.leverage_in(market)
         leverages[market] = Decimal(repr(round(fault.value, 2)))
-        return lambda: leverages.pop(market, None) and None
+
+        def undo() -> None:
+            leverages[market] = before
+
+        return undo
 
     def close_market(self, fault: PlannedFault) -> Callable[[], None]:
         """The market takes reducing orders only, or none."""
@@ -271,11 +274,9 @@ class World:
         """The disk is full."""
         disk = self._machine.disk
         disk.is_full = True
-        began_ns = self.clock.now_ns()
 
         def undo() -> None:
             disk.is_full = False
-            self._no_disk.append((began_ns - NS_PER_S, self.clock.now_ns() + NS_PER_S))
 
         return undo
 
@@ -296,7 +297,7 @@ class World:
         return _nothing
 
     def kill(self, fault: PlannedFault) -> Callable[[], None]:
-        """SIGKILL: now, or just after the next fill or request, or soon after the process is started again."""
+        """SIGKILL: now, just after the next fill or request, or soon after a start."""
         torn_share = float(self._rng.uniform(0.0, 2.0)) % 1.0 if self._rng.integers(2) else 0.0
         delay_s = float(self._rng.uniform(0.0, 0.1))
         done = asyncio.Event()
