@@ -22,6 +22,7 @@ from market_maker.config import load_config
 from market_maker.domain import NS_PER_S, Side
 from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.requests import TimeInForce
+from market_maker.emulator.rules import Delay
 from market_maker.emulator.server import EmulatorServer, ServerRules
 from market_maker.emulator.server_rules import served_account
 from market_maker.exchanges.in_process import InProcessGateway
@@ -47,7 +48,9 @@ class Traded:
 async def _trade(folder: Path) -> Inside:
     """Three sessions in a row: before midnight, over it, and after it; somebody takes from each."""
     money = {"funding_speedup": 240.0, "maker_fee": Decimal("-0.00002")}
-    there = Inside(exchange_rules=inside.rules(money=money), seed=SEED)
+    # The tests wait for each look-up in real time.
+    quick = {"request": Delay(1.0), "reply": Delay(1.0)}
+    there = Inside(exchange_rules=inside.rules(money=money, latency=quick), seed=SEED)
     there.driver.close()
     # The last one leaves nothing that funding could be paid for while the tests look.
     for number, (seconds, stop) in enumerate(((20.0, "hold"), (40.0, "hold"), (14.0, "flatten"))):
