@@ -12,6 +12,7 @@ from inside import START_NS, Inside, WatchedGateway, assert_sound, in_virtual_ti
 from market_maker.clock import Entropy
 from market_maker.config import load_config
 from market_maker.domain import Side
+from market_maker.emulator.rules import ExchangeRules, MoneyRules
 from market_maker.kill_ladder import Cause, Step
 from market_maker.past import Past, Whose, past_of
 from market_maker.start_refusals import BooksDisagree, StoppedByLadder
@@ -124,6 +125,44 @@ def test_orders_of_ours_that_still_fit_are_gone_on_with(at_s):
     # A market that stands still gives no cause to move them.
     assert seen["later"] & before
     killed.agrees()
+
+
+def test_funding_that_was_paid_while_we_were_down_is_noted_once_and_in_no_book_twice():
+    every_5_s = ExchangeRules(money=MoneyRules(funding_speedup=720.0))
+
+    async def main():
+        inside = Inside("choppy", exchange_rules=every_5_s)
+        killed = Killed(inside)
+        await inside.until(1.0)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 100, 2_000)
+        for at_s in (12.3, 30.1):
+            await killed.run_until(at_s)
+            await inside.until(at_s + 12.0)
+        return inside, killed, await killed.restart(8.0)
+
+    inside, killed, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    noted = [record for session in killed.sessions for record in session if record["type"] == "funding"]
+    # The first session begins a second after the exchange does.
+    paid = [(payment.market, payment.payment_id) for payment in inside.account.payments]
+    assert sorted((record["market"], record["payment_id"]) for record in noted) == sorted(paid)
+    assert {record.get("missed", False) for record in noted} == {True, False}
+
+
+def test_what_was_traded_before_the_first_session_is_not_ours_to_miss():
+    async def main():
+        inside = Inside("flat")
+        killed = Killed(inside)
+        await inside.until(1.0)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 100, 2_000)
+        await inside.until(3.0)
+        await killed.run_until(6.0)
+        return inside, await killed.restart(2.0)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    (restarted,) = run.records("restarted")
+    assert restarted["missed_fills"] == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -295,8 +334,8 @@ def test_what_a_restart_costs():
         Counter(call.name for call in gateway.calls if call.at_s <= gateway.made(ARMED)[0].at_s)
         for gateway in in_virtual_time(main)
     )
-    # One look at the history of fills, and one at what is gone on with.
-    assert again - first == Counter({"fills": 1, "open_orders": 1})
+    # One look at the histories of fills and of funding, and one at what is gone on with.
+    assert again - first == Counter({"fills": 1, "funding_payments": 1, "open_orders": 1})
     assert first.total() < 20
 
 

@@ -14,7 +14,14 @@ from typing import Final
 from market_maker.config import Config
 from market_maker.config_sections import Network, SessionSettings
 from market_maker.domain import NewOrder
-from market_maker.gateway import BalanceReport, FillReport, Gateway, OrderReport, PositionReport
+from market_maker.gateway import (
+    BalanceReport,
+    FillReport,
+    FundingPayment,
+    Gateway,
+    OrderReport,
+    PositionReport,
+)
 from market_maker.instrument import Instrument
 from market_maker.ledger import OpeningPosition
 from market_maker.order_manager import OrderManager, RecoverPolicy
@@ -40,6 +47,8 @@ class AccountOpening:
         Orders of ours that rest, as they were sent, with what the exchange says of them.
     known : frozenset
         Keys of the fills that are in the positions.
+    missed_payments : tuple of FundingPayment
+        Funding that is in the equity and in no journal yet, oldest first.
     """
 
     positions: Mapping[str, OpeningPosition]
@@ -47,6 +56,7 @@ class AccountOpening:
     missed: tuple[FillReport, ...] = ()
     adopted: tuple[tuple[NewOrder, OrderReport], ...] = ()
     known: frozenset[TradeKey] = frozenset()
+    missed_payments: tuple[FundingPayment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ class _Look:
     resting: tuple[OrderReport, ...]
     positions: tuple[PositionReport, ...]
     balance: BalanceReport
+    payments: tuple[FundingPayment, ...] = ()
 
     def lots(self, market: str) -> int:
         return next((report.size_lots for report in self.positions if report.market == market), 0)
@@ -92,23 +103,25 @@ async def open_account(
     for attempt in range(_LOOKS):
         look = await _look(gateway, since_ns, past)
         if config.of(SessionSettings).network is Network.EMULATOR and _is_another(look, past):
-            return _opened(replace(look, fills=(), resting=()), instruments, Past(past.whose))
+            return _opened(replace(look, fills=(), resting=(), payments=()), instruments, Past(past.whose))
         if past.positions_accepted or not _differences(look, instruments, past):
             return _opened(look, instruments, past)
         # What moves between the look-ups makes a difference that the next look does not have.
         await asyncio.sleep(_PAUSE_S)
         if attempt == _LOOKS // 2:
             since_ns = min(since_ns, past.oldest_ns)
+    await leftovers.recover(RecoverPolicy.CANCEL, instruments)
     raise BooksDisagree(_complaint(_differences(look, instruments, past), instruments))
 
 
 async def _look(gateway: Gateway, since_ns: int | None, past: Past) -> _Look:
     """Fills first, positions after them: what fills in between shows as a difference."""
     fills = [] if since_ns is None else await gateway.fills(since_ns)
+    payments = [] if since_ns is None else await gateway.funding_payments(since_ns)
     resting = await gateway.open_orders() if past.orders else []
     positions = await gateway.positions()
     ours = [report for report in resting if report.external_id in past.orders]
-    return _Look(tuple(fills), tuple(ours), tuple(positions), await gateway.balance())
+    return _Look(tuple(fills), tuple(ours), tuple(positions), await gateway.balance(), tuple(payments))
 
 
 def _is_another(look: _Look, past: Past) -> bool:
@@ -122,7 +135,9 @@ def _missed(look: _Look, instruments: Mapping[str, Instrument], past: Past) -> t
     return tuple(
         report
         for report in look.fills
-        if report.fill.market in instruments and trade_key(report.fill) not in past.trades
+        if report.fill.market in instruments
+        and report.fill.venue_ns >= past.begun_ns
+        and trade_key(report.fill) not in past.trades
     )
 
 
@@ -171,4 +186,11 @@ def _opened(look: _Look, instruments: Mapping[str, Instrument], past: Past) -> A
     missed = _missed(look, instruments, past)
     known = frozenset({*past.trades, *(trade_key(report.fill) for report in look.fills)})
     adopted = tuple((past.orders[report.external_id], report) for report in look.resting)
-    return AccountOpening(opening, equity, missed, adopted, known)
+    payments = tuple(
+        payment
+        for payment in look.payments
+        if payment.market in instruments
+        and payment.venue_ns >= past.begun_ns
+        and (payment.market, payment.payment_id) not in past.payments
+    )
+    return AccountOpening(opening, equity, missed, adopted, known, payments)

@@ -1,6 +1,6 @@
 """Funding payments, fetched after each rate that is published, and booked once."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from market_maker.clock import Clock
@@ -30,6 +30,13 @@ class FundingBooks:
         self._clock = clock
         self._started_ns = self._since_ns = clock.now_ns()
         self._due = True
+        self._missed: set[tuple[str, int]] = set()
+
+    def note_missed(self, payments: Iterable[FundingPayment]) -> None:
+        """Journal payments that are in the equity that the session began with, and book them no more."""
+        for payment in payments:
+            self._missed.add((payment.market, payment.payment_id))
+            self._journal.funding(payment, missed=True)
 
     def expect(self) -> None:
         """A funding rate was published: there may be a payment to fetch."""
@@ -53,6 +60,8 @@ class FundingBooks:
             self._due = True
             raise
         for payment in payments:
-            if self._ledger.has(payment.market) and self._ledger.book_funding(payment):
+            is_ours = self._ledger.has(payment.market)
+            is_new = (payment.market, payment.payment_id) not in self._missed
+            if is_ours and is_new and self._ledger.book_funding(payment):
                 self._journal.funding(payment)
         self._since_ns = max(self._started_ns, asked_ns - _LOOK_BACK_NS)

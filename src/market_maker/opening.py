@@ -57,13 +57,17 @@ async def open_session(surroundings: Surroundings, *, closing: bool = False) -> 
         If positions are not what our journal leads to, or the kill ladder has ended an earlier session.
     """
     gateway, config = surroundings.gateway, surroundings.config
-    check_ladder_step(surroundings.past)
+    if not closing:
+        check_ladder_step(surroundings.past)
     warm_up()
     cross_market.warm_up()
     instruments = await gateway.instruments(config.of(SessionSettings).markets)
     desks = {name: await _open_desk(surroundings, instrument) for name, instrument in instruments.items()}
     leftovers = OrderManager(gateway, surroundings.clock, surroundings.entropy, config.of(OrderSettings))
-    past = replace(surroundings.past, orders={} if closing else _fitting(surroundings, desks))
+    past = replace(surroundings.past, orders=_fitting(surroundings, desks))
+    if closing:
+        # To close what the exchange holds, it need not be what we think.
+        past = replace(past, orders={}, positions_accepted=True)
     account = await open_account(gateway, config, instruments, past, leftovers)
     leverage = await gateway.leverage(tuple(instruments))
     session = Session(surroundings, desks, Ledger(instruments, account.equity, account.positions), leverage)
@@ -131,6 +135,7 @@ def _note_restart(session: Session, past: Past, account: AccountOpening) -> None
     checkpoints.write(positions, HedgeOrders(day=past.hedge_day, fees_usd=past.hedge_fees_usd))
     for report in account.missed:
         session.journal.fill(report, 2 * report.fill.price_ticks, missed=True)
+    session.funding.note_missed(account.missed_payments)
     fields = {
         "known": past.is_known,
         "missed_fills": len(account.missed),

@@ -6,7 +6,7 @@ its limits, the step that the kill ladder was latched on, what hedges have paid 
 and the fills that it has noted. A line that a crash tore is left out: it was not yet said.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,7 +21,7 @@ from market_maker.trade_journal import session_files
 CHECKPOINT: Final = "checkpoint"
 RESUMED: Final = "resumed"
 KILL_STEP: Final = "kill_step"
-_KINDS: Final = (CHECKPOINT, RESUMED, KILL_STEP, "fill", "order_sent")
+_KINDS: Final = (CHECKPOINT, RESUMED, KILL_STEP, "fill", "funding", "order_sent")
 _WANTED: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
 _SESSIONS_BACK: Final = 50
 # A fill is journalled this long after it was made, at most, or is to be looked for when positions differ.
@@ -58,10 +58,14 @@ class Past:
         Where the kill ladder was latched.
     hedge_fees_usd, hedge_day : float, int
         What hedges have paid on a day, counted from the epoch.
+    begun_ns : int
+        When it began, as far back as was read: what is older is in its first checkpoint.
     noted_ns : int
         When it last said anything.
     trades : mapping
         Instants of the fills that are in the journal, ns of the exchange, by their keys.
+    payments : set
+        Funding payments that are in the journal, by market and id.
     orders : mapping
         Orders that it sent, by external id.
     """
@@ -75,8 +79,10 @@ class Past:
     latched_by: Cause = Cause.NONE
     hedge_fees_usd: float = 0.0
     hedge_day: int = -1
+    begun_ns: int = 0
     noted_ns: int = 0
     trades: Mapping[TradeKey, int] = field(default_factory=dict)
+    payments: Set[tuple[str, int]] = frozenset()
     orders: Mapping[str, NewOrder] = field(default_factory=dict)
 
     @property
@@ -150,16 +156,26 @@ class _Fold:
         self._past = Past(whose)
         self._positions: dict[str, int] = {}
         self._trades: dict[TradeKey, int] = {}
+        self._payments: set[tuple[str, int]] = set()
         self._orders: dict[str, NewOrder] = {}
 
     def past(self) -> Past:
-        return replace(self._past, positions=self._positions, trades=self._trades, orders=self._orders)
+        return replace(
+            self._past,
+            positions=self._positions,
+            trades=self._trades,
+            payments=self._payments,
+            orders=self._orders,
+        )
 
     def take(self, record: Record) -> None:
         kind = record["type"]
-        self._past = replace(self._past, noted_ns=int(record["t"]))
+        said_ns = int(record["t"])
+        self._past = replace(self._past, begun_ns=self._past.begun_ns or said_ns, noted_ns=said_ns)
         if kind == "fill":
             self._fill(record)
+        elif kind == "funding":
+            self._payments.add((record["market"], record["payment_id"]))
         elif kind == "order_sent":
             fields = {name: record[name] for name in NewOrder._fields}
             self._orders[record["external_id"]] = NewOrder(**fields | {"side": Side[record["side"]]})

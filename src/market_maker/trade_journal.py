@@ -284,9 +284,10 @@ class TradeJournal:
         fields = {**fill._asdict(), "side": fill.side.name, "fee": report.fee, "mid2_ticks": mid2_ticks}
         self._write("fill", {**fields, "missed": True} if missed else fields, keep=True)
 
-    def funding(self, payment: FundingPayment) -> None:
-        """A funding payment as booked."""
-        self._write("funding", dataclasses.asdict(payment), keep=True)
+    def funding(self, payment: FundingPayment, *, missed: bool = False) -> None:
+        """A funding payment as booked; missed while no session asked for it."""
+        fields = dataclasses.asdict(payment)
+        self._write("funding", {**fields, "missed": True} if missed else fields, keep=True)
 
     def halt(self, market: str, reason: Reason, detail: str) -> None:
         """Quoting stopped; an empty market stands for all."""
