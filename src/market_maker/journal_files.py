@@ -34,6 +34,7 @@ class JournalSettings:
     journal_batch_ms: float = 50.0  # how long records gather before they are written and synced
     journal_close_timeout_s: float = 10.0  # longest wait for the disk when the process ends
     journal_inputs_enabled: bool = True  # keep what decisions were made from, for mm replay
+    state_dir: str = ""  # folder that bots in one account share; empty: the journal's
 
 
 class Target(Protocol):

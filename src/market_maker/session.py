@@ -79,6 +79,8 @@ class Session:
         self.metrics = surroundings.metrics
         self.reference = surroundings.reference
         self.past = surroundings.past
+        self.share = surroundings.share
+        self.resume_asked = surroundings.resume_asked
         self.desks = desks
         self.ledger = ledger
         self.ladders = {

@@ -73,6 +73,7 @@ async def check_in(surroundings: Surroundings, *, closing: bool = False) -> dict
     """
     gateway, config = surroundings.gateway, surroundings.config
     settings = config.of(SessionSettings)
+    await surroundings.share.join()
     await check_clock(gateway, surroundings.clock, config.of(ConnectionSettings).max_clock_skew_s)
     instruments = await gateway.instruments(settings.markets)
     if not closing:
@@ -215,16 +216,19 @@ async def recover_orders(session: Session, orders: OrderManager) -> None:
 class DeadMansSwitch:
     """Armed before the first order, fed while quoting is healthy, disarmed when nothing is left to guard.
 
-    It is account-wide. Where orders of others may stay, a sibling may rely on it: it is not disarmed then,
-    and the last countdown runs out unless somebody else feeds it.
+    It is account-wide. Where other bots of this machine trade in the account, the last one to end disarms it;
+    where one of them died, nobody feeds it until it has had the time to take away what that one left. Where
+    orders of others may stay and nothing is known of whose they are, it is left to run out.
     """
 
     def __init__(self, session: Session) -> None:
         self._settings = session.config.of(DeadMansSwitchSettings)
-        self._has_siblings = session.config.of(SessionSettings).foreign_orders is ForeignOrders.LEAVE
+        others_stay = session.config.of(SessionSettings).foreign_orders is ForeignOrders.LEAVE
+        self._may_be_others = others_stay and not session.share.knows
         self._session = session
         self._fed_ns = 0
         self._next_ns = 0
+        self._waits_until_ns = 0
 
     async def feed(self) -> None:
         """Start the countdown anew, if it is time to.
@@ -235,20 +239,48 @@ class DeadMansSwitch:
             If the exchange does not take the call; the countdown then goes on.
         """
         now_ns = self._session.clock.now_ns()
-        if self._settings.dead_man_enabled and now_ns >= self._next_ns:
-            interval_s = self._settings.dead_man_interval_s
-            self._next_ns = now_ns + round(min(_RETRY_S, interval_s) * NS_PER_S)
-            await self._arm(round(self._settings.dead_man_countdown_s))
-            self._fed_ns = now_ns
-            self._next_ns = now_ns + round(interval_s * NS_PER_S)
+        if not self._settings.dead_man_enabled or now_ns < self._next_ns or self._lets_it_fire(now_ns):
+            return
+        interval_s = self._settings.dead_man_interval_s
+        self._next_ns = now_ns + round(min(_RETRY_S, interval_s) * NS_PER_S)
+        await self._arm(round(self._settings.dead_man_countdown_s))
+        self._fed_ns = now_ns
+        self._next_ns = now_ns + round(interval_s * NS_PER_S)
+
+    def _lets_it_fire(self, now_ns: int) -> bool:
+        """Whether a bot died here whose orders are still to be taken away; ours go with them."""
+        share = self._session.share
+        died = share.siblings().died if self._fed_ns else ()
+        if not died:
+            self._waits_until_ns = 0
+            return False
+        if not self._waits_until_ns:
+            # Its last call may have been just before it died.
+            countdown_ns = round(self._settings.dead_man_countdown_s * NS_PER_S)
+            self._waits_until_ns = now_ns + countdown_ns + NS_PER_S
+            self._session.journal.note(
+                "dead_mans_switch", {"not_fed_until": self._waits_until_ns, "died": died}
+            )
+        if now_ns < self._waits_until_ns:
+            return True
+        share.forget(died)
+        return False
 
     async def disarm(self) -> None:
         """Stop the countdown; where that fails to the end of the countdown it fires on an empty book."""
         if not self._fed_ns:
             return
-        if self._has_siblings:
+        if self._may_be_others:
             self._left_armed("orders of others may rely on it")
             return
+        async with self._session.share.exclusive():
+            siblings = self._session.share.siblings()
+            if siblings.running or siblings.died:
+                self._left_armed(f"other bots rely on it: {', '.join(siblings.running + siblings.died)}")
+            else:
+                await self._disarm()
+
+    async def _disarm(self) -> None:
         countdown_ns = round(self._settings.dead_man_countdown_s * NS_PER_S)
         deadline_ns = self._session.clock.now_ns() + countdown_ns
         while True:

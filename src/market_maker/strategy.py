@@ -53,6 +53,7 @@ from market_maker.surroundings import Surroundings
 from market_maker.upkeep import Upkeep
 
 _TIME_IS_UP: Final = "time is up"
+_NOT_KNOWN: Final = "unknown"
 _NOT_QUOTED: Final = "closing only"
 
 
@@ -128,13 +129,18 @@ class MarketMakerStrategy:
         """
         stop = stop or Stop()
         with stop.on_signals():
-            opened = await _opened(surroundings, stop, closing=seconds == 0)
-            if opened is None:
-                return Outcome(stop.why, (), None)
-            strategy = cls(opened.session, surroundings.entropy, stop)
-            strategy._go_on(opened.account)
-            started(strategy)
-            remaining = await strategy._live(seconds)
+            remaining: tuple[str, ...] = ()
+            try:
+                opened = await _opened(surroundings, stop, closing=seconds == 0)
+                if opened is None:
+                    return Outcome(stop.why, (), None)
+                strategy = cls(opened.session, surroundings.entropy, stop)
+                strategy._go_on(opened.account)
+                started(strategy)
+                remaining = (_NOT_KNOWN,)
+                remaining = await strategy._live(seconds)
+            finally:
+                surroundings.share.leave(nothing_open=not remaining)
         return Outcome(stop.why, remaining, strategy)
 
     def _go_on(self, found: AccountOpening) -> None:

@@ -161,6 +161,8 @@ class Upkeep:
             if session.watch_equity():
                 session.refresh_limits(self._orders, self._account)
             self.kill.look()
+            if (why := session.resume_asked()) is not None:
+                self.kill.resume(why)
             self.keep_checkpoint()
             if self._may_ask():
                 await self._orders.reconcile()

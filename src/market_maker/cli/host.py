@@ -5,6 +5,7 @@ Where that is (the exchange inside, in virtual time, or an exchange behind socke
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from market_maker.account_share import AccountShare, Alone, LockedFiles
 from market_maker.cli.loop_watch import LoopWatch
 from market_maker.cli.process_figures import ProcessFigures
 from market_maker.cli.view import SessionView
@@ -28,10 +30,11 @@ from market_maker.order_records import OrderSettings
 from market_maker.past import Past, Whose, read_past
 from market_maker.recordings.events import RecordingError
 from market_maker.reference_feed import ReferenceFeed
+from market_maker.resume_requests import ResumeRequests
 from market_maker.session_report import fill_model_of, portfolio_of, summary_of, venue_of
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import RunSummary, as_dict
-from market_maker.surroundings import Surroundings
+from market_maker.surroundings import Surroundings, nobody_asks
 from market_maker.trade_journal import (
     InlineSink,
     Sink,
@@ -138,6 +141,8 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
             seat.reference,
             _ladders(seat, config),
             _past(seat, config),
+            _share(seat, config),
+            _resumes(seat, files.path.parent),
         )
         try:
             outcome, failure = await _ended(surroundings, seat, seconds, view)
@@ -197,12 +202,33 @@ def _ladders(seat: Seat, config: Config) -> KeptLadders:
     return kept_ladders(folder, venue, markets, seat.clock.now_ns()) if markets else KeptLadders(venue)
 
 
+def _whose(seat: Seat, config: Config) -> Whose:
+    return Whose(venue_of(config, seat.gateway), seat.account, config.of(OrderSettings).order_id_prefix)
+
+
 def _past(seat: Seat, config: Config) -> Past:
     """What earlier sessions of the same bot left at this venue."""
     if not seat.has_past:
         return Past()
-    whose = Whose(venue_of(config, seat.gateway), seat.account, config.of(OrderSettings).order_id_prefix)
-    return read_past(Path(config.of(JournalSettings).journal_dir), whose)
+    return read_past(Path(config.of(JournalSettings).journal_dir), _whose(seat, config))
+
+
+def _share(seat: Seat, config: Config) -> AccountShare:
+    """The other bots of this machine in the account."""
+    if not seat.has_past:
+        return Alone()
+    settings = config.of(JournalSettings)
+    return LockedFiles(Path(settings.state_dir or settings.journal_dir), _whose(seat, config))
+
+
+def _resumes(seat: Seat, folder: Path) -> Callable[[], str | None]:
+    """Where `mm resume` asks; nobody asks a session in virtual time."""
+    if seat.watch is None:
+        return nobody_asks
+    requests = ResumeRequests(folder, os.getpid())
+    # Of a process that had our id before.
+    requests.drop()
+    return requests.take
 
 
 def _sink(seat: Seat, files: JournalFiles, settings: JournalSettings) -> Sink:
