@@ -95,7 +95,7 @@ async def _play(seed: int, settings: SimulationSettings, folder: Path) -> SeedRe
         foreign=bool(rng.integers(2)),
         requests_per_minute=_REQUESTS_PER_MINUTE,
     )
-    configs = tuple(_config(settings, drawn, folder / name) for name in ("main", "second"))
+    configs = tuple(bot_config(settings, drawn, folder / name) for name in ("main", "second"))
 
     def report(invariant: str, detail: str) -> None:
         result.violations.append(Violation(seed, world.watch.steps, world.now_s, invariant, detail))
@@ -116,7 +116,8 @@ async def _play(seed: int, settings: SimulationSettings, folder: Path) -> SeedRe
     return result
 
 
-def _config(settings: SimulationSettings, drawn: WorldSettings, folder: Path) -> Config:
+def bot_config(settings: SimulationSettings, drawn: WorldSettings, folder: Path) -> Config:
+    """Settings of the bot: a limit that binds, a key that is not to be seen anywhere."""
     overrides = [
         "network=emulator",
         f"markets={drawn.market}",
