@@ -210,3 +210,28 @@ def test_a_market_that_runs_over_our_fills_widens():
     inside, run = play(9.0, during, scenario="flat")
     assert_sound(inside, run)
     assert seen["up"] == (Step.WIDEN, Cause.TOXIC_FILLS)
+
+
+def test_a_wish_to_resume_from_outside_is_heeded_within_a_second():
+    wishes = []
+
+    async def main():
+        inside = Inside("calm")
+
+        async def during(strategy):
+            await inside.until(4.0)
+            fall(inside, strategy, 1_100)
+            await inside.until(6.0)
+            assert stands(strategy)[0] is Step.FLATTEN
+            wishes.append("from outside")
+            await inside.until(8.0)
+            assert stands(strategy)[0] is Step.NORMAL
+
+        def asked():
+            return wishes.pop() if wishes else None
+
+        return inside, await inside.session(9.0, during=during, resume_asked=asked)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert [record["why"] for record in run.records("resumed")] == ["from outside"]

@@ -15,13 +15,13 @@ from market_maker.domain import NS_PER_S
 from market_maker.kill_ladder import KillLadderSettings, Readings, Standing, Step, advance
 from market_maker.market_desk import MarketDesk
 from market_maker.order_manager import OrderManager
+from market_maker.past import KILL_STEP, RESUMED
 from market_maker.position_exit import PositionExit
 from market_maker.recent import RecentMarkouts, RecentMean
 from market_maker.risk_manager import RiskSettings, RiskState, limit_pusd
 from market_maker.session import Session
 from market_maker.shutdown import Stop
 
-KILL_RECORD: Final = "kill_step"
 _LATENCIES: Final = 10
 _LATENCY_WINDOW_S: Final = 120.0
 _ERROR_WINDOW_S: Final = 120.0
@@ -119,7 +119,7 @@ class KillWatch:
         session.risk.restore(RiskState())
         session.watch_equity()
         session.standing = Standing()
-        session.journal.keep("resumed", {"from": before.step.name, "cause": before.cause.name, "why": why})
+        session.journal.keep(RESUMED, {"from": before.step.name, "cause": before.cause.name, "why": why})
         self._put_in_force(before, Readings())
         return before
 
@@ -145,7 +145,7 @@ class KillWatch:
             "latched_by": after.latched_by.name,
             "readings": {name: round(value, _DIGITS) for name, value in readings._asdict().items()},
         }
-        session.journal.keep(KILL_RECORD, fields)
+        session.journal.keep(KILL_STEP, fields)
         if before.step >= Step.CANCEL_ALL:
             session.resume_all(before.reason)
         if after.step >= Step.CANCEL_ALL:

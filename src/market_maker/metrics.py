@@ -105,6 +105,9 @@ class Metrics:
         self._journal_failed = Gauge(
             "mm_journal_failed", "1 when the journal is not written", registry=self.registry
         )
+        self._kill_step = Gauge(
+            "mm_kill_step", "Kill ladder: 0 normal, 1 widen to 5 stop", ["cause"], registry=self.registry
+        )
         self._fills = self._counter("mm_fills", "Matches of our orders", "side")
         self._volume = self._counter("mm_volume_usd", "Notional of our matches, USD", "side")
         self._orders = self._counter("mm_orders", "Requests sent: place, replace, cancel", "kind")
@@ -145,6 +148,11 @@ class Metrics:
         self._equity.set(float(equity_usd))
         self._net_beta.set(net_beta_usd)
         self._journal_failed.set(journal_failed)
+
+    def show_ladder(self, step: int, cause: str) -> None:
+        """Set where the kill ladder stands, and for what; one cause at a time."""
+        self._kill_step.clear()
+        self._kill_step.labels(cause.lower()).set(step)
 
     def fill(self, market: str, side: Side, value_usd: Decimal) -> None:
         """Count one match."""

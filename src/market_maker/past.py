@@ -129,6 +129,15 @@ def read_past(folder: Path, whose: Whose) -> Past:
     return past
 
 
+def latest_past(folder: Path, venue: str, prefix: str) -> Past | None:
+    """Past of the bot that traded last at a venue under a prefix, whatever the account; None if none did."""
+    for files in session_files(folder)[:_SESSIONS_BACK]:
+        for record in (record for path in files for record in _records(path)):
+            if record.get("venue") == venue and record.get("prefix") == prefix:
+                return read_past(folder, Whose(venue, record["account"], prefix))
+    return None
+
+
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for line in file:

@@ -83,6 +83,7 @@ def show_account_metrics(session: Session) -> None:
     """Set the gauges of the account to what is now."""
     failed = session.journal.failed is not None
     session.metrics.show_account(session.ledger.equity(), session.net_beta_usd(), journal_failed=failed)
+    session.metrics.show_ladder(session.standing.step, session.standing.cause.name)
 
 
 def portfolio_of(session: Session) -> dict[str, object]:
@@ -129,6 +130,9 @@ def status_of(session: Session, state: str, journal: Path, markets: Sequence[Mar
         journal=str(journal),
         markets=list(markets),
         net_beta_usd=f"{session.net_beta_usd():,.2f}" if len(session.desks) > 1 else "",
+        kill_step=session.standing.step.name,
+        kill_cause=session.standing.cause.name if session.standing.cause else "",
+        kill_latch=session.standing.latch.name if session.standing.latch else "",
     )
 
 

@@ -50,6 +50,8 @@ class Status(msgspec.Struct, frozen=True):
     """The whole process at one instant: of the market's time, and of the machine's (`written_ns`).
 
     `net_beta_usd` is what all positions together count as in the reference market; empty for one market.
+    `kill_step` and `kill_cause` are where the kill ladder stands, `kill_latch` the step that only `mm resume`
+    lifts, empty if there is none.
     """
 
     pid: int
@@ -64,6 +66,9 @@ class Status(msgspec.Struct, frozen=True):
     journal: str
     markets: list[MarketStatus]
     net_beta_usd: str = ""
+    kill_step: str = "NORMAL"
+    kill_cause: str = ""
+    kill_latch: str = ""
 
 
 class StatusError(Exception):
@@ -164,4 +169,14 @@ def status_view(status: Status, footer: str = "") -> Group:
         f"equity {status.equity_usd} $  PnL {status.pnl_usd} $",
         f"  net beta {status.net_beta_usd} $" if status.net_beta_usd else "",
     )
-    return Group(head, table, Text(footer, style="dim"))
+    end = Text(footer, style="dim")
+    if status.kill_step == "NORMAL":
+        return Group(head, table, end)
+    return Group(head, _ladder_text(status), table, end)
+
+
+def _ladder_text(status: Status) -> Text:
+    """Where the kill ladder stands, and how it comes down."""
+    words = f"{status.kill_step} for {status.kill_cause}".lower().replace("_", " ")
+    lifted = "latched: mm resume lifts it" if status.kill_latch else "it comes down by itself"
+    return Text(f"kill ladder: {words}; {lifted}", style="bold red" if status.kill_latch else "yellow")

@@ -16,9 +16,10 @@ from market_maker.cli import (
     record,
     replay,
     report_html,
+    resume,
     run,
-    soak,
     simulate,
+    soak,
     status,
 )
 from market_maker.cli.app import main
@@ -40,9 +41,10 @@ _VERBS = (
     record,
     replay,
     report_html,
+    resume,
     run,
-    soak,
     simulate,
+    soak,
     status,
 )
 

@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     EXCHANGE = 3
     DATA = 4
+    KILLED = 5
     INTERRUPTED = 130
 
 
@@ -149,7 +150,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
     from market_maker.instrument import InstrumentError
     from market_maker.public_markets import MarketChoiceError
     from market_maker.recordings.events import RecordingError
-    from market_maker.start_refusals import StartRefused
+    from market_maker.start_refusals import StartRefused, StoppedByLadder
     from market_maker.status import StatusError
     from market_maker.trade_journal import JournalCorrupt
 
@@ -163,6 +164,7 @@ def _known_errors() -> dict[type[Exception], ExitCode]:
         MarketChoiceError: ExitCode.USAGE,
         VenueError: ExitCode.EXCHANGE,
         InstrumentError: ExitCode.EXCHANGE,
+        StoppedByLadder: ExitCode.KILLED,
         StartRefused: ExitCode.EXCHANGE,
         RecordingError: ExitCode.DATA,
         SavedError: ExitCode.DATA,

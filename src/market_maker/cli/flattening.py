@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from market_maker.cli.clearing import Cleared, clear_orders, order_line
@@ -10,7 +11,10 @@ from market_maker.config import Config
 from market_maker.gateway import FillReport, Gateway, PositionReport
 from market_maker.instrument import Instrument
 from market_maker.journal_files import JournalFiles, JournalSettings
+from market_maker.order_records import OrderSettings
+from market_maker.past import Past, Whose, read_past
 from market_maker.public_markets import find_markets
+from market_maker.session_report import venue_of
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.surroundings import Surroundings
 from market_maker.trade_journal import InlineSink, TradeJournal
@@ -70,7 +74,7 @@ class Flattened:
 
 
 async def flatten(
-    gateway: Gateway, clock: Clock, adjust: Adjust, markets: Sequence[str], seconds: float
+    gateway: Gateway, clock: Clock, adjust: Adjust, markets: Sequence[str], seconds: float, account: str = ""
 ) -> Flattened:
     """Cancel, close, verify.
 
@@ -82,6 +86,8 @@ async def flatten(
         Which to close; all that have a position where none is named.
     seconds : float
         Longest time to spend on closing.
+    account : str
+        The account's id: what is closed is then noted for the bot's next start.
 
     Raises
     ------
@@ -101,17 +107,19 @@ async def flatten(
     held = tuple(sorted(report.market for report in before))
     config = adjust([*_CLOSING, f"markets={','.join(held)}", f"stop_reduce_s={seconds:g}"])
     begun_ns = clock.now_ns()
-    outcome = await _close(gateway, clock, config)
+    outcome = await _close(gateway, clock, config, account)
     fills = [report for report in await gateway.fills(begun_ns) if report.fill.market in held]
     left = tuple(report for report in await gateway.positions() if report.market in held)
     return Flattened(cleared, before, left, tuple(fills), outcome.remaining, instruments)
 
 
-async def _close(gateway: Gateway, clock: Clock, config: Config) -> Outcome:
+async def _close(gateway: Gateway, clock: Clock, config: Config, account: str) -> Outcome:
+    whose = Whose(venue_of(config, gateway), account, config.of(OrderSettings).order_id_prefix)
+    past = read_past(Path(config.of(JournalSettings).journal_dir), whose) if account else Past()
     files = JournalFiles("mm", config.of(JournalSettings), clock)
     journal = TradeJournal(InlineSink(files), clock)
     try:
-        surroundings = Surroundings(gateway, config, clock, Entropy(), journal)
+        surroundings = Surroundings(gateway, config, clock, Entropy(), journal, past=past)
         outcome = await MarketMakerStrategy.run(surroundings, 0.0, lambda _strategy: None)
         journal.session_stop(outcome.why, {})
     finally:

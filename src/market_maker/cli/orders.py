@@ -186,9 +186,9 @@ async def _flatten(
     config, clock = adjusted(()), SystemClock()
     gateway = await connect(config, clock, account)
     try:
+        name = "" if gateway.account is None else str(gateway.account.account_id)
         if config.of(SessionSettings).network is Network.MAINNET:
-            name = "" if gateway.account is None else str(gateway.account.account_id)
             await confirm(config, name, (await gateway.balance()).equity, confirmed)
-        return await flatten(gateway, clock, adjusted, markets, seconds)
+        return await flatten(gateway, clock, adjusted, markets, seconds, name)
     finally:
         await gateway.close()

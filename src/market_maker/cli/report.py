@@ -6,6 +6,7 @@ from rich.text import Text
 from market_maker.cli.app import ExitCode
 from market_maker.cli.host import Played
 from market_maker.config_sections import DeadMansSwitchSettings, SessionSettings
+from market_maker.kill_ladder import Step
 from market_maker.session import Session
 from market_maker.strategy import MarketMakerStrategy
 from market_maker.summary import money, summary_table, to_json
@@ -14,6 +15,7 @@ from market_maker.summary import money, summary_table, to_json
 def print_report(played: Played, *, as_json: bool) -> ExitCode:
     """Print the summary.
 
+    KILLED where the kill ladder ended the session.
     FAILED where an order may be open, the books differ from the exchange's, or the journal is not whole.
     """
     account = _account(played)
@@ -27,6 +29,8 @@ def print_report(played: Played, *, as_json: bool) -> ExitCode:
     strategy = played.outcome.strategy
     if strategy is None:
         return ExitCode.INTERRUPTED
+    if strategy.session.standing.step == Step.STOP:
+        return ExitCode.KILLED
     return ExitCode.OK if _is_sound(played, strategy) else ExitCode.FAILED
 
 
@@ -53,11 +57,18 @@ def _account(played: Played) -> dict[str, object]:
         "equal": None if at_end.equity is None else strategy.books_agree,
         "stop_action": strategy.session.config.of(SessionSettings).stop_action.value,
         "positions": _positions(strategy.session),
+        "kill_ladder": _ladder(strategy.session),
         "unknown": dict(played.unknown),
         "journal": str(played.journal),
         "journal_failed": played.journal_failed,
     }
     return account if played.loop is None else {**account, "loop": played.loop}
+
+
+def _ladder(session: Session) -> dict[str, str]:
+    """Where the kill ladder stood at the end, and what of that is latched."""
+    standing = session.standing
+    return {"step": standing.step.name, "cause": standing.cause.name, "latched": standing.latch.name}
 
 
 def _positions(session: Session) -> dict[str, str]:
@@ -78,6 +89,9 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
     ]
     left = ", ".join(f"{size} {name}" for name, size in _positions(strategy.session).items())
     lines.append(f"Position left: {left or 'none'} (stop_action {account['stop_action']}).")
+    if strategy.session.standing.latch:
+        ladder = _ladder(strategy.session)
+        lines.append(f"Kill ladder: {ladder['latched']} for {ladder['cause']}, latched; mm resume lifts it.")
     if played.outcome.remaining:
         lines.append(f"May still be open: {', '.join(played.outcome.remaining)}")
         lines.append(_what_to_do(strategy.session))
