@@ -30,6 +30,7 @@ from market_maker.cli.child import emulator_process
 from market_maker.cli.connected import compile_kernels
 from market_maker.clock import SystemClock
 from market_maker.domain import NS_PER_MS, NS_PER_S
+from market_maker.status import StatusError, read_status
 from market_maker.trade_journal import read_journal
 
 MARKETS: Final = ("BTC-USD", "ETH-USD", "WIF-USD")
@@ -69,13 +70,13 @@ _SETTINGS: Final = {
 
 
 class Plan(NamedTuple):
-    """When a life is killed: so long after its start or its first quotes, or after a SIGTERM at that time; s.
+    """When a life is killed: so long after its start or its session's, or after a SIGTERM at that time; s.
 
     `alone_s` is how long nothing runs afterwards.
     """
 
     after_s: float
-    from_quotes: bool
+    from_session: bool
     stop_s: float | None
     alone_s: float
 
@@ -147,7 +148,7 @@ class Exchange:
     """The emulator's books of one account, over its REST and control interface."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self._url = url
         [first, *_] = self._read("/emulator/accounts", {})["accounts"]
         self._account = str(first["accountId"])
         self._key = {"X-Api-Key": first["apiKey"]}
@@ -196,7 +197,7 @@ class Exchange:
             cursor = f"&cursor={page['pagination']['cursor']}"
 
     def _read(self, path: str, headers: dict[str, str]) -> dict[str, Any]:
-        request = urllib.request.Request(self.url + path, headers={"User-Agent": "benchmark", **headers})
+        request = urllib.request.Request(self._url + path, headers={"User-Agent": "benchmark", **headers})
         with urllib.request.urlopen(request, timeout=_PATIENCE_S) as reply:
             found: dict[str, Any] = json.load(reply)
         return found
@@ -264,11 +265,11 @@ def orphans(orders: Sequence[dict[str, Any]], lives: Sequence[Life]) -> list[str
 class Lives:
     """Starts one process of the bot after the other, on one journal."""
 
-    def __init__(self, exchange: "Exchange", folder: Path) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self._clock = SystemClock()
-        self._exchange = exchange
         self._folder = folder
-        settings = {**_SETTINGS, "emulator_url": exchange.url, "journal_dir": folder / "journal"}
+        self._journal = folder / "journal"
+        settings = {**_SETTINGS, "emulator_url": url, "journal_dir": self._journal}
         options = [word for name, value in settings.items() for word in ("-s", f"{name}={value}")]
         self._command = [sys.executable, "-m", "market_maker", "run", "--json", *options]
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("MM_")}
@@ -278,8 +279,8 @@ class Lives:
         """Start one, and kill it as planned."""
         began_ns, process = self._start()
         # A life may also end before it is killed: refused, or stopped in order.
-        if plan.from_quotes:
-            self._wait_for_quotes(process)
+        if plan.from_session:
+            self._wait_for_session(process)
         _wait(process, plan.after_s)
         if plan.stop_s is not None:
             process.send_signal(signal.SIGTERM)
@@ -287,19 +288,20 @@ class Lives:
         process.send_signal(signal.SIGKILL)
         return self._ended(began_ns, process)
 
-    def _wait_for_quotes(self, process: "subprocess.Popen[str]") -> None:
+    def _wait_for_session(self, process: "subprocess.Popen[str]") -> None:
+        """Wait until it says that it quotes; orders of the life before may rest from its start on."""
         deadline_ns = self._clock.now_ns() + _PATIENCE_S * NS_PER_S
-        before = self._exchange.orders_open()
         while process.poll() is None and self._clock.now_ns() < deadline_ns:
             _wait(process, _LOOK_S)
-            now = self._exchange.orders_open()
-            if now > before:
-                return
-            before = now
+            try:
+                if read_status(self._journal).pid == process.pid:
+                    return
+            except StatusError:
+                continue
 
-    def stop_in_order(self) -> Life:
+    def stop_in_order(self, seconds: float) -> Life:
         """Start one that quotes for a little and then stops by itself."""
-        began_ns, process = self._start("--seconds", str(_LAST_LIFE_S))
+        began_ns, process = self._start("--seconds", str(seconds))
         return self._ended(began_ns, process)
 
     def _start(self, *words: str) -> tuple[int, "subprocess.Popen[str]"]:
@@ -335,29 +337,31 @@ def _tell(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def main(rounds: int = 100, seed: int = 1, folder: Path | None = None) -> dict[str, Any]:
-    """Kill as often, and hold our journals against the emulator's books."""
+def main(
+    rounds: int = 100, seed: int = 1, folder: Path | None = None, last_s: float = _LAST_LIFE_S
+) -> dict[str, Any]:
+    """Kill as often, hold our journals against the emulator's books; the last life quotes for `last_s`."""
     # A life that had to compile would be killed amid that, whatever the instant.
     compile_kernels()
     with tempfile.TemporaryDirectory() as temporary, localcontext() as context:
         context.prec = _EXACT_DIGITS
-        return _played(draw_plans(rounds, seed), seed, folder or Path(temporary))
+        return _played(draw_plans(rounds, seed), seed, folder or Path(temporary), last_s)
 
 
-def _played(plans: Sequence[Plan], seed: int, folder: Path) -> dict[str, Any]:
+def _played(plans: Sequence[Plan], seed: int, folder: Path, last_s: float) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     options = [f"--scenario={SCENARIO}", f"--seed={seed}", f"--deposit={DEPOSIT}"]
     options += [f"--funding-every={FUNDING_EVERY_S}", *(f"--market={market}" for market in MARKETS)]
     with emulator_process(options) as emulator:
-        exchange = Exchange(emulator.wait_for_url())
-        lives = Lives(exchange, folder)
+        exchange = Exchange(url := emulator.wait_for_url())
+        lives = Lives(url, folder)
         for number, plan in enumerate(plans, start=1):
             life = lives.cut_short(plan)
             lived_s = (life.ended_ns - life.began_ns) / NS_PER_S
             _tell(f"round {number} of {len(plans)}: lived {lived_s:.1f} s, exit {life.code}")
             # Nothing runs meanwhile: only the exchange can end what is left.
             threading.Event().wait(plan.alone_s)
-        last = lives.stop_in_order()
+        last = lives.stop_in_order(last_s)
         valued, still_open = exchange.valued(), exchange.orders_open()
         theirs, orders = exchange.books(), exchange.orders()
         emulator.end()

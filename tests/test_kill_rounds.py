@@ -86,7 +86,7 @@ def test_the_same_seed_draws_the_same_kills_of_every_kind():
     plans = kill_rounds.draw_plans(100, 1)
     assert plans == kill_rounds.draw_plans(100, 1) != kill_rounds.draw_plans(100, 2)
     assert all(0.2 <= plan.after_s <= 6.0 for plan in plans)
-    for kind in ("from_quotes", "stop_s", "alone_s"):
+    for kind in ("from_session", "stop_s", "alone_s"):
         assert 5 < sum(bool(getattr(plan, kind)) for plan in plans) < 95
 
 
@@ -103,10 +103,9 @@ def test_journals_of_all_lives_are_read_together_and_a_torn_line_is_no_fill(tmp_
 
 @pytest.mark.slow
 def test_a_round_is_played_with_real_processes(tmp_path):
-    result = kill_rounds.main(rounds=1, seed=8, folder=tmp_path)
+    result = kill_rounds.main(rounds=1, seed=8, folder=tmp_path, last_s=1.5)
     readme = (BENCHMARKS / "README.md").read_text()
     assert json.loads(json.dumps(result)) == result
     assert [name for name in result if f"`{name}`" not in readme] == []
     assert result["rounds"] == 1
-    assert result["met"]["last_life_ended_well"]
-    assert result["met"]["nothing_open"]
+    assert result["met"] == dict.fromkeys(result["met"], True), result
