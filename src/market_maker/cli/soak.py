@@ -73,7 +73,7 @@ def soak(
     *,
     hours: Annotated[
         float,
-        typer.Option(min=_SHORTEST_H, max=_LONGEST_H, help="How long, h; memory is judged from a half on."),
+        typer.Option(min=_SHORTEST_H, max=_LONGEST_H, help="How long, h; a verdict on memory takes a half."),
     ],
     fault: Annotated[
         list[str] | None,
