@@ -541,11 +541,13 @@ def test_keys_are_handed_out_to_this_machine_only():
         assert own.api_key not in repr(own)
         assert own.private_key not in repr(own)
         everywhere = EmulatorServer(here.driver, here.accounts)
-        await everywhere.start("0.0.0.0")
+        await everywhere.start("0.0.0.0", token="a-token-of-16-signs")
+        brought = {"Authorization": "Bearer a-token-of-16-signs"}
         port = everywhere.url.rpartition(":")[2]
         try:
             for path in ("accounts", "state", "faults"):
-                async with here.session.get(f"http://127.0.0.1:{port}/emulator/{path}") as reply:
+                url = f"http://127.0.0.1:{port}/emulator/{path}"
+                async with here.session.get(url, headers=brought) as reply:
                     assert reply.status == 404
         finally:
             await everywhere.close()
