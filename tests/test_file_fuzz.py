@@ -18,6 +18,7 @@ from market_maker.decision_record import InputsFile, InputsUnreadable, file_head
 from market_maker.emulator import bodies
 from market_maker.emulator.faults import FaultError, faults_of, parse_fault
 from market_maker.journal_files import JOURNAL_SUFFIX
+from market_maker.journal_history import read_session
 from market_maker.order_records import OrderSettings
 from market_maker.recordings.events import RecordingError
 from market_maker.recordings.raw import inspect_raw
@@ -115,6 +116,45 @@ def test_a_journal(content):
             assert isinstance(record, dict)
     for records in latest_records(path.parent, "ladder", 3):
         assert all(record["type"] == "ladder" for record in records)
+
+
+SETTINGS = {"settings": {"session": {"network": {"value": "testnet"}}}}
+BEGUN = {
+    "type": "session_start",
+    "t": 1,
+    "n": 1,
+    "markets": {"X": {"tick": "1", "step": "0.1"}},
+    "settings": SETTINGS,
+}
+MATCH = {
+    "market": "X",
+    "trade_id": 1,
+    "order_id": 2,
+    "side": "BUY",
+    "price_ticks": 3,
+    "size_lots": 4,
+    "fee": "0.1",
+}
+NOTED = {"type": "fill", "t": 2, "n": 2, **MATCH, "is_taker": False, "venue_ns": 5, "mid2_ticks": 7}
+PAID = {"market": "X", "payment_id": 1, "size_lots": 1, "mark_price": "1", "rate": "0.1", "amount": "0.1"}
+FUNDED = {"type": "funding", "t": 3, "n": 3, **PAID, "venue_ns": 5}
+
+
+def written(records):
+    return b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)
+
+
+@pytest.mark.slow
+@examples(40)
+@given(
+    damaged([written([BEGUN, NOTED, FUNDED])])
+    | st.tuples(st.just(BEGUN), nearly([NOTED, FUNDED])).map(written)
+)
+def test_the_money_of_a_journal(content):
+    with suppress(JournalCorrupt):
+        session = read_session([placed(content, f"mm-20260101T000000.000000-0000{JOURNAL_SUFFIX}")])
+        assert all(fill.row.fee.is_finite() and fill.row.price.is_finite() for fill in session.fills)
+        assert all(payment.amount.is_finite() for payment in session.funding)
 
 
 INPUTS = file_header() + pack_block((7).to_bytes(8, "little") + b"x" * 40)

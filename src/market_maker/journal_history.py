@@ -104,6 +104,10 @@ class JournalBooks:
         return JournalBooks([session.only(markets) for session in self.sessions], self.left_aside)
 
 
+# What comes of a record whose line is JSON and whose fields are not its kind's.
+_MISSHAPEN = (KeyError, TypeError, AttributeError, ArithmeticError, ValueError)
+
+
 def read_books(folder: Path, day: Day, whose: Whose) -> JournalBooks:
     """Read what the sessions in a folder say that were written to on a day or later.
 
@@ -136,8 +140,21 @@ def read_session(files: list[Path]) -> JournalledSession:
     steps: dict[str, tuple[Decimal, Decimal]] = {}
     for path in files:
         for record in _records(path):
-            _take(session, record, steps)
+            try:
+                _take(session, record, steps)
+            except _MISSHAPEN as error:
+                kind = record["type"]
+                msg = f"{path}: expected the fields of a {kind} record, was {str(record):.160} ({error!r})"
+                raise JournalCorrupt(msg) from error
     return session
+
+
+def _money(value: object) -> Decimal:
+    amount = Decimal(str(value))
+    if not amount.is_finite():
+        msg = f"expected a finite amount, was {amount}"
+        raise ValueError(msg)
+    return amount
 
 
 def _take(
@@ -150,7 +167,7 @@ def _take(
         session.funding.append(_payment(record, steps))
     elif kind == "session_start":
         steps |= {
-            name: (Decimal(market["tick"]), Decimal(market["step"]))
+            name: (_money(market["tick"]), _money(market["step"]))
             for name, market in record["markets"].items()
         }
         session.network = record["settings"]["settings"]["session"]["network"]["value"]
@@ -174,7 +191,7 @@ def _take_note(session: JournalledSession, kind: str, record: dict[str, Any]) ->
 
 def _pnl(summary: Mapping[str, Any]) -> dict[str, dict[str, Decimal]]:
     return {
-        run["market"]: {part: Decimal(amount) for part, amount in run["pnl_usd"].items()}
+        run["market"]: {part: _money(amount) for part, amount in run["pnl_usd"].items()}
         for run in summary.get("runs", ())
     }
 
@@ -189,7 +206,7 @@ def _fill(record: Mapping[str, Any], steps: Steps) -> BookedFill:
         side=Side[record["side"]],
         price=_EXACT.multiply(tick, ticks),
         size=_EXACT.multiply(step, record["size_lots"]),
-        fee=Decimal(record["fee"]),
+        fee=_money(record["fee"]),
         is_taker=record["is_taker"],
         venue_ns=record["venue_ns"],
     )
@@ -202,9 +219,9 @@ def _payment(record: Mapping[str, Any], steps: Steps) -> FundingRow:
         market=record["market"],
         number=record["payment_id"],
         size=_EXACT.multiply(steps[record["market"]][1], record["size_lots"]),
-        mark_price=Decimal(record["mark_price"]),
-        rate=Decimal(record["rate"]),
-        amount=Decimal(record["amount"]),
+        mark_price=_money(record["mark_price"]),
+        rate=_money(record["rate"]),
+        amount=_money(record["amount"]),
         venue_ns=record["venue_ns"],
     )
 
