@@ -99,7 +99,7 @@ class Watch:
         self._worst = {Side.BUY: 0, Side.SELL: 0}
         self._marks: deque[tuple[int, Decimal]] = deque()
         self._requests: deque[int] = deque()
-        self.orders_sent = 0
+        self.orders_sent = self.requests_sent = 0
         self._foreign: dict[str, Order] = {}
         self._halted_since_s = self._unguarded_since_s = -1.0
         self._served_s = {Side.BUY: 0.0, Side.SELL: 0.0}
@@ -122,6 +122,7 @@ class Watch:
         now_ns = self._scene.machine.driver.clock.now_ns()
         requests = self._requests
         requests.append(now_ns)
+        self.requests_sent += 1
         while requests[0] <= now_ns - _MINUTE_NS:
             requests.popleft()
         most = self._scene.requests_per_minute

@@ -76,6 +76,8 @@ class World:
         How often each fault that is staged here happened.
     lives : list of Life
         Every process that traded.
+    may_start : bool
+        A process that has ended is started again.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class World:
             self.exchange, self._machine, plan, settings.market, START_NS, settings.requests_per_minute
         )
         self.watch = Watch(scene, report)
-        self._is_ending = False
+        self.may_start = True
         self._on_fill: Callable[[], None] | None = None
         self._on_request: Callable[[], None] | None = None
         self._trades = 0
@@ -145,7 +147,7 @@ class World:
 
     async def _end(self, supervisor: "asyncio.Future[None]") -> None:
         """Tell the bot to end, and wait; a last life that does not is a violation."""
-        self._is_ending = True
+        self.may_start = False
         if self.lives:
             self.lives[-1].terminate()
         done, _ = await asyncio.wait([supervisor], timeout=_LONGEST_END_S)
@@ -157,13 +159,13 @@ class World:
 
     async def _supervise(self) -> None:
         """Start the process, and again whenever it has ended."""
-        while not self._is_ending:
+        while self.may_start:
             life = Life(self._machine)
             self.lives.append(life)
             self.watch.life = life
             await life.wait()
             self._on_end(life)
-            if not self._is_ending:
+            if self.may_start:
                 await asyncio.sleep(float(self._rng.uniform(*_RESTART_S)))
 
     def _on_end(self, life: Life) -> None:
@@ -191,12 +193,13 @@ class World:
         if self._on_request is not None and request is not None:
             self._on_request()
 
-    async def _until(self, at_s: float) -> None:
+    async def until(self, at_s: float) -> None:
+        """Wait for an instant, s since the exchange opened."""
         await asyncio.sleep(max(0.0, at_s - self.now_s))
 
     async def _look_at_quiet(self, stretch: Stretch) -> None:
         """At the end of a quiet stretch positions agree, if nothing filled just now."""
-        await self._until(stretch.end_s - _SAMPLE_S)
+        await self.until(stretch.end_s - _SAMPLE_S)
         life, trades = self.watch.life, self.account.trades
         settled = not trades or self.clock.now_ns() - trades[-1].time_ns > _SETTLED_NS
         if life is not None and not life.is_over and settled:
@@ -229,10 +232,10 @@ class World:
 
     async def _stage(self, fault: PlannedFault) -> None:
         """Let one fault happen that is none of the exchange's own."""
-        await self._until(fault.start_s)
+        await self.until(fault.start_s)
         self.counts[fault.name] += 1
         undo = _STAGES[fault.name](self, fault)
-        await self._until(fault.end_s)
+        await self.until(fault.end_s)
         undo()
 
     def clock_off(self, fault: PlannedFault) -> Callable[[], None]:
