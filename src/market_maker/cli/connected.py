@@ -7,7 +7,7 @@ from typing import Final
 
 import uvloop
 
-from market_maker import opening
+from market_maker import cross_market, opening
 from market_maker.cli.child import EmulatorProcess
 from market_maker.cli.confirmation import check_word, confirm
 from market_maker.cli.connection import connect, outside_in
@@ -79,6 +79,7 @@ def run_connected(
 def compile_kernels() -> None:
     """Compile whatever is compiled, or load it from the cache, before anybody waits for it."""
     opening.warm_up()
+    cross_market.warm_up()
     level_scanner.warm_up()
 
 
