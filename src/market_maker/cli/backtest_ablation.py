@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from rich import box
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from market_maker.backtest.ablation import Comparison, Variant
     from market_maker.backtest.outcome import Interval
     from market_maker.config import Config
+
+_LARGE: Final = 100.0
 
 
 def read_variants(
@@ -69,7 +71,8 @@ def print_comparisons(found: "Sequence[Comparison]") -> None:
     title = Text("PnL of a variant over its profile's, USD an hour")
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("variant", "difference", "95% interval", "of all together"):
-        table.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
+        is_name = heading == "variant"
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=not is_name)
     before = ""
     for one in found:
         terms = f"{one.market}, {one.fill_model.replace('_', ' ')} fills, {latency_text(one.latency_s)}"
@@ -87,4 +90,6 @@ def print_comparisons(found: "Sequence[Comparison]") -> None:
 def _span(interval: "Interval") -> str:
     from market_maker.backtest.report_columns import signed
 
-    return f"{signed(interval.low)} to {signed(interval.high)}"
+    # Three digits say enough, and leave room on a narrow screen.
+    digits = 2 if max(-interval.low, interval.high) < _LARGE else 1
+    return f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"

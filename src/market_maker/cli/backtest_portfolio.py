@@ -39,18 +39,10 @@ def print_risks(risks: "Sequence[PortfolioRisk]") -> None:
         return
     title = Text("PnL of all markets together, and how much it moves")
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    headings = (
-        "contestant",
-        "PnL USD",
-        "variance in 10 s",
-        "end ± USD",
-        "net position USD",
-        "fills",
-        "of the first's",
-        "95% interval",
-    )
+    headings = ("PnL USD", "variance in 10 s", "net USD", "fills", "ratio to first", "95% interval")
+    table.add_column("contestant")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "contestant" else "right", no_wrap=True)
+        table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
     before = ""
     for risk in sorted(risks, key=lambda one: (one.label.latency_s, one.label.fill_model)):
         terms = f"{risk.label.fill_model.replace('_', ' ')} fills, {latency_text(risk.label.latency_s)}"
@@ -62,7 +54,6 @@ def print_risks(risks: "Sequence[PortfolioRisk]") -> None:
             risk.label.name,
             signed(risk.pnl_usd),
             f"{risk.variance:.3f}",
-            f"{risk.end_deviation:.1f}",
             f"{risk.net_usd:,.0f}",
             str(risk.fills),
             "" if ratio is None else f"{ratio.estimate:.2f}",
