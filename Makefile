@@ -22,7 +22,7 @@ PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test test-pure check bench parity study ablation docs lock clean
+.PHONY: help setup demo test test-pure check fuzz audit bench parity study ablation docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,13 @@ parity: $(VENV)/.installed .venv-parity/.installed ## Compare fills with hftback
 	@mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/parity/compare.py $(ARGS) > benchmarks/results/parity.json
 
+fuzz: $(VENV)/.installed ## Fuzz the decoders and play the state machines for longer; make fuzz EXAMPLES=5000
+	MM_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n auto $(wildcard tests/test_*_stateful.py) \
+	  tests/test_decoder_fuzz.py tests/test_file_fuzz.py
+
+audit: .venv-audit/.installed ## Ask for known vulnerabilities in what requirements.lock pins; needs a network
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
 study: $(VENV)/.installed ## Run the backtests of docs/study and write its pages; make study ARGS="--recordings DIR"
 	$(BIN)/python docs/study/make_study.py $(ARGS)
 
@@ -75,7 +82,7 @@ lock: $(VENV)/.uv ## Renew requirements.lock from pyproject.toml
 	    --no-header --no-emit-index-url --no-emit-find-links --quiet $(ARGS); } > requirements.lock.new
 	@if grep -n '://' requirements.lock.new; then echo 'requirements.lock must name no host' >&2; exit 1; fi
 	mv requirements.lock.new requirements.lock
-	@for name in parity nautilus; do \
+	@for name in parity nautilus audit; do \
 	  lock=benchmarks/$$name/requirements.lock; \
 	  { echo "# The environment .venv-$$name, with hashes. Written by \`make lock\` from requirements.in."; \
 	    $(BIN)/uv pip compile benchmarks/$$name/requirements.in --universal --generate-hashes \
@@ -85,7 +92,7 @@ lock: $(VENV)/.uv ## Renew requirements.lock from pyproject.toml
 	done
 
 clean: ## Remove the environment, caches and results; journals stay
-	rm -rf $(VENV) .venv-parity .venv-nautilus build dist .coverage .coverage.* .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .venv-parity .venv-nautilus .venv-audit build dist .coverage .coverage.* .mypy_cache .ruff_cache \
 	  .pytest_cache .hypothesis .import_linter_cache benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
