@@ -130,6 +130,11 @@ class Config:
         self.schema = schema
         self._common = common
         self._markets = markets
+        # Sections are asked for by the second, by type.
+        self._by_type = {
+            market: {type(section): section for section in resolved.sections.values()}
+            for market, resolved in {"": common, **markets}.items()
+        }
 
     def section(self, name: str) -> Any:  # noqa: ANN401  (each section has a type of its own; `of` is typed)
         """Return a section as it is for all markets."""
@@ -137,7 +142,7 @@ class Config:
 
     def of(self, cls: type[T], market: str = "") -> T:
         """Return the section of a type, for one market if named."""
-        found = {type(value): value for value in self._for(market).sections.values()}[cls]
+        found = self._by_type[market if market in self._by_type else ""][cls]
         assert isinstance(found, cls)
         return found
 

@@ -49,7 +49,7 @@ from market_maker.strategy_rows import (
     levels_each,
     read_decision,
 )
-from market_maker.summary import is_good_quote
+from market_maker.summary import Quotes, is_good_quote
 
 _LATENCY_WEIGHT: Final = 0.1
 _SIZE_SLACK: Final = 0.99
@@ -151,6 +151,8 @@ class MarketDesk:
         self._last_frame_ns = self._account["last_frame_ns"]
         self._decided = self._decision[list(Decision._fields)]
         self._tape: MarketTape | None = None
+        # Asked for far more often than there is news.
+        self._regime: Regime | None = None
 
     @property
     def name(self) -> str:
@@ -174,6 +176,7 @@ class MarketDesk:
         """Warm the volatility up from one-minute bars, oldest first."""
         closes = np.array([float(candle.close) for candle in candles], np.float64)
         if len(closes):
+            self._regime = None
             pipeline.seed(self._params, self._state, closes, len(closes))
             if self._tape is not None:
                 self._tape.seed(closes)
@@ -202,6 +205,7 @@ class MarketDesk:
     def _observe(self, book: Book, now_ns: int) -> None:
         self.latest = book
         self._book_row[0] = book
+        self._regime = None
         pipeline.observe_book(self._params, self._state, self._book_row, now_ns)
         if self._tape is not None:
             self._tape.book(now_ns)
@@ -352,7 +356,9 @@ class MarketDesk:
     @property
     def measured_regime(self) -> Regime:
         """Regime that the volatility says, whether or not the strategy acts on it."""
-        return Regime(int(volatility_regime.measured_regime(self._state[0].regime)))
+        if self._regime is None:
+            self._regime = Regime(int(volatility_regime.measured_regime(self._state[0].regime)))
+        return self._regime
 
     def trend(self) -> tuple[Direction, float]:
         """Direction and strength (0 to 1) of the trend."""
@@ -360,21 +366,36 @@ class MarketDesk:
         direction = Direction(int(trend_signal.direction(params, state)))
         return direction, float(trend_signal.strength(params, state))
 
+    def standing(self, orders: OrderManager) -> Quotes:
+        """How both sides are quoted now, or why they are not."""
+        quotes = self._quotes(orders)
+        good = self._good_sides(quotes)
+        return Quotes(
+            Side.BUY in good,
+            Side.SELL in good,
+            self._side_reason(Side.BUY, quotes),
+            self._side_reason(Side.SELL, quotes),
+            self.measured_regime == Regime.EXTREME,
+        )
+
     def is_quoted(self, side: Side, orders: OrderManager) -> bool:
         """Whether a side rests at half a level's size or more, within 3 spreads or one σ√minute of fair."""
-        if self.latest is None or self.mid2_ticks <= 0:
-            return False
+        return side in self._good_sides(self._quotes(orders))
+
+    def _good_sides(self, quotes: Sequence[TrackedOrder]) -> set[Side]:
+        if self.latest is None or self.mid2_ticks <= 0 or not quotes:
+            return set()
         mid = self.mid2_ticks / 2
         spread = self.latest.ask_ticks - self.latest.bid_ticks
         sigma_ticks = self.sigma_bps / BPS * mid
         # An order was sized at an earlier price and rounded down: a percent is not held against it.
         level_lots = math.floor(self.level_lots() * _SIZE_SLACK)
-        return any(
-            order.state in _RESTING
-            and order.order.side == side
+        return {
+            order.order.side
+            for order in quotes
+            if order.state in _RESTING
             and is_good_quote(order.remaining_lots, level_lots, order.price_ticks - mid, spread, sigma_ticks)
-            for order in self._quotes(orders)
-        )
+        }
 
     def _quotes(self, orders: OrderManager) -> list[TrackedOrder]:
         """Orders here that are quotes; hedges are none."""
@@ -382,10 +403,13 @@ class MarketDesk:
 
     def side_reason(self, side: Side, orders: OrderManager) -> Reason:
         """Why a side is not quoted: the reason of its nearest level, or that what rests does not count."""
+        return self._side_reason(side, self._quotes(orders))
+
+    def _side_reason(self, side: Side, quotes: Sequence[TrackedOrder]) -> Reason:
         reasons = [reason for slot, reason in self.reasons.items() if slot.side == side]
         # Of a ladder's lines the nearest that has something to do.
         reason = next((reason for reason in reasons if reason != Reason.GRID_IDLE), reasons[0])
-        rests = any(order.order.side == side for order in self._quotes(orders))
+        rests = any(order.order.side == side for order in quotes)
         return Reason.QUOTE_FAR if rests and reason < Reason.NO_BOOK else reason
 
     def level_lots(self) -> int:

@@ -14,7 +14,7 @@ from market_maker.circuit_breaker import RateBackoff
 from market_maker.config_sections import HedgerSettings
 from market_maker.correlation import CorrelationSettings
 from market_maker.cross_market import CrossMarket, modelled_market
-from market_maker.domain import NS_PER_S, Action, Decision, Reason, Regime, Side, SlotId
+from market_maker.domain import NS_PER_S, Action, Decision, Reason, Side, SlotId
 from market_maker.exposure import NO_LIMIT, PUSD_PER_USD, NetBetaSettings, Portfolio
 from market_maker.funding_books import FundingBooks
 from market_maker.gateway import FillReport, FundingPayment, OutcomeUnknown
@@ -29,7 +29,7 @@ from market_maker.order_records import OrderSettings
 from market_maker.order_table import TrackedOrder
 from market_maker.risk_manager import RiskManager, RiskSettings
 from market_maker.risk_view import MarketRiskBuilder, account_view, pusd_down
-from market_maker.summary import Quotes, UptimeTracker
+from market_maker.summary import UptimeTracker
 from market_maker.surroundings import Surroundings
 
 _NS_PER_US: Final = 1_000
@@ -223,14 +223,7 @@ class Session:
         """Account for the time that the sides of a market are quoted, or why they are not."""
         if self.quoted_until_ns:
             return
-        quotes = Quotes(
-            desk.is_quoted(Side.BUY, orders),
-            desk.is_quoted(Side.SELL, orders),
-            desk.side_reason(Side.BUY, orders),
-            desk.side_reason(Side.SELL, orders),
-            desk.measured_regime == Regime.EXTREME,
-        )
-        self.uptime[desk.name].update(self.clock.now_ns(), quotes)
+        self.uptime[desk.name].update(self.clock.now_ns(), desk.standing(orders))
 
     def end_quoting(self) -> None:
         """Note that quoting ends now; what becomes of the quotes from here on is no uptime."""

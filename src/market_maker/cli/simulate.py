@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,8 @@ from rich.text import Text
 from market_maker.cli.app import ExitCode, JsonOption, SetOption, app, examples
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from market_maker.faultsim.invariants import Violation
     from market_maker.faultsim.simulation import SeedResult, SimulationSettings
 

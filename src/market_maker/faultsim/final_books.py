@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from market_maker.config_sections import SessionSettings, StopAction
 from market_maker.emulator.accounts import Account
 from market_maker.emulator.exchange import Exchange
 from market_maker.faultsim.life import Life
@@ -42,8 +43,11 @@ def check_life(exchange: Exchange, account: Account, life: Life, report: Report)
     equity = exchange.equity(account.account_id)
     if strategy.equity_at_end != equity:
         report("books", f"equity {strategy.equity_at_end} USD at the end, the exchange's was {equity}")
+    flattens = strategy.session.config.of(SessionSettings).stop_action is StopAction.FLATTEN
     for name in strategy.session.desks:
         check_position(account, life, name, report)
+        if flattens and account.position_lots(name) and not strategy.stop.hurried.is_set():
+            report("flat", f"{name}: {account.position_lots(name)} lots are left after the end")
 
 
 def check_position(account: Account, life: Life, market: str, report: Report) -> None:

@@ -37,6 +37,11 @@ _FORBIDDEN_BY_THE_MARKET: Final = frozenset(
     }
 )
 _LATCHED: Final = (Reason.RISK_DRAWDOWN, Reason.RISK_DAY_LOSS)
+# What only a failure of the exchange or of the way to it may bring about.
+_BY_FAILURE: Final = frozenset({Reason.CIRCUIT_BREAKER, Reason.RATE_LIMITED})
+# How far, and for how long, a loss may be past its limit while orders that add risk rest.
+_LOSS_SLACK: Final = Decimal("1.25")
+_LOSS_S: Final = 20.0
 # How long an order may rest while halted once requests get through: two requests, a look-up, their pauses.
 _HALTED_S: Final = 15.0
 # How much later than its countdown the switch may have been fed last: a request on its way.
@@ -89,6 +94,8 @@ class Watch:
         config = scene.machine.config
         self._owns = config.of(OrderSettings).owns
         self._limit_usd = Decimal(repr(config.of(RiskSettings).max_position_notional_usd))
+        self._drawdown_usd = Decimal(repr(config.of(RiskSettings).max_drawdown_usd))
+        self._peak_usd, self._over_since_s = Decimal(0), -1.0
         switch = config.of(DeadMansSwitchSettings)
         self._switch_s = switch.dead_man_countdown_s + switch.dead_man_interval_s
         self._countdown_s = switch.dead_man_countdown_s
@@ -185,6 +192,8 @@ class Watch:
         self._check_halted(now_s, desk, own)
         self._check_guarded(now_s, desk, own)
         self._check_quoted(now_s, desk, own)
+        self._check_calm(now_s, desk)
+        self._check_loss(now_s, desk, own)
 
     def _desk(self) -> MarketDesk | None:
         strategy = self.life.strategy if self.life is not None and not self.life.is_over else None
@@ -204,6 +213,28 @@ class Watch:
         reason = desk.halts.gravest.name if desk is not None else ""
         detail = f"{_named(own[0])} rests for {rested_s:.0f} s though halted ({reason})"
         self._hold("halted", holds=allowed, detail=detail)
+
+    def _check_calm(self, now_s: float, desk: MarketDesk | None) -> None:
+        """Nothing fails: no market may be halted for failures."""
+        reason = Reason.NONE if desk is None else desk.halts.gravest
+        holds = reason not in _BY_FAILURE or not self.is_quiet(now_s)
+        self._hold("calm", holds=holds, detail=f"halted ({reason.name}) though nothing fails")
+
+    def _check_loss(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
+        """Past the limit of a fall from the peak, by the exchange's equity, nothing that adds risk rests."""
+        if desk is None or not self._drawdown_usd:
+            return
+        equity = self._scene.exchange.equity(self._account.account_id)
+        self._peak_usd = max(self._peak_usd, equity)
+        fall = self._peak_usd - equity
+        adds = any(not order.request.reduce_only for order in own)
+        if not adds or fall <= self._drawdown_usd * _LOSS_SLACK:
+            self._over_since_s = -1.0
+        elif self._over_since_s < 0:
+            self._over_since_s = now_s
+        holds = self._over_since_s < 0 or now_s - self._over_since_s <= _LOSS_S
+        detail = f"equity fell by {fall:.2f} USD of {self._drawdown_usd}, and orders that add risk rest"
+        self._hold("drawdown", holds=holds, detail=detail)
 
     def _check_guarded(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
         """No process quotes: nothing may rest for longer than the dead man's countdown."""

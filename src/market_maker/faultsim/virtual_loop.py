@@ -12,6 +12,8 @@ from typing import Any
 
 _IDLE_S = 0.05
 _HAND_OVER_S = 0.0003
+# A loop without sockets only hears of signals and of other threads: every so many steps will do.
+_ASKED_EVERY = 32
 # What a loop registers for itself: the pipe that other threads wake it by.
 _OWN_FILES = 1
 
@@ -23,15 +25,26 @@ class _PacedSelector(selectors.DefaultSelector):
         super().__init__()
         self.virtual_s = 0.0
         self._pace = pace
+        self._unasked = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
             return list(super().select(_IDLE_S))
+        if self._may_skip():
+            self.virtual_s += timeout
+            return []
         real_s = timeout / self._pace if self._pace else self._hand_over_s()
         ready = super().select(real_s if timeout > 0 else 0)
         if not ready and timeout > 0:
             self.virtual_s += timeout
         return list(ready)
+
+    def _may_skip(self) -> bool:
+        """Whether the kernel need not be asked: there are no sockets, and it was asked not long ago."""
+        if self._pace or len(self.get_map()) > _OWN_FILES:
+            return False
+        self._unasked = (self._unasked + 1) % _ASKED_EVERY
+        return self._unasked > 0
 
     def _hand_over_s(self) -> float:
         return _HAND_OVER_S if len(self.get_map()) > _OWN_FILES else 0.0
