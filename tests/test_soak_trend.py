@@ -36,6 +36,14 @@ def test_memory_that_grows_is_told_from_memory_that_moves(per_hour, verdict):
     assert trend.slope == pytest.approx(per_hour, abs=0.45)
 
 
+def test_a_buffer_that_fills_is_no_leak_once_it_is_full():
+    def filling(seconds):
+        return series(1200, lambda n: 150.0 + 5.0 * min(n * EVERY_S / seconds, 1.0))
+
+    assert judge(filling(500), MEMORY).verdict is Verdict.UNSURE
+    assert judge(filling(1200), MEMORY).verdict is Verdict.GROWS
+
+
 def test_much_noise_leaves_it_unsure():
     trend = judge(noisy(900, 0.0, sigma=5.0), MEMORY)
     assert (trend.verdict, trend.high > 1.0) == (Verdict.UNSURE, True)

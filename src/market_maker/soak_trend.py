@@ -6,7 +6,9 @@ which a quarter of wild blocks do not move. Its interval is Sen's, from the vari
 (Sen 1968, J. Am. Stat. Assoc. 63, 1379). Blocks that follow one another are not independent: so the interval
 is of 99 %, and a figure grows only where its slope is past the limit too.
 
-It refuses to judge a time that is too short: a process that has just begun always grows.
+A leak does not slow down: what grows over the whole time and no more in its later half is a buffer that has
+filled, or memory that was wanted once; that is UNSURE. A time that is too short is not judged: a process that
+has just begun always grows.
 """
 
 import math
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations, groupby
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 Point = tuple[float, float]
 _SECONDS_PER_HOUR: Final = 3600.0
@@ -25,7 +27,7 @@ _DEVIATIONS: Final = 2.576  # 99 %, both sides
 
 
 class Verdict(Enum):
-    """What the samples say; UNSURE: no growth is seen, but one past the limit is not excluded."""
+    """What the samples say; UNSURE: growth has ended, or is not seen but one past the limit not excluded."""
 
     FINE = "fine"
     GROWS = "grows"
@@ -57,7 +59,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A figure over a time: slope an hour with its interval, level at the beginning and at the end.
+    """A figure over a time: slope an hour with its interval, that of the later half, level at both ends.
 
     Slopes are None where there are too few blocks for any.
     """
@@ -70,6 +72,7 @@ class Trend:
     slope: float | None = None
     low: float | None = None
     high: float | None = None
+    late_slope: float | None = None
 
 
 def theil_sen(points: Sequence[Point]) -> tuple[float, float, float]:
@@ -140,19 +143,28 @@ def judge(points: Sequence[Point], limit: Limit, fold: Callable[[Sequence[float]
     if len(folded) < 2:
         return Trend(Verdict.TOO_SHORT, seconds, len(points), first, last)
     slope, low, high = (bound * _SECONDS_PER_HOUR for bound in theil_sen(folded))
+    late_slope = theil_sen(folded[(len(folded) - 1) // 2 :])[0] * _SECONDS_PER_HOUR
     verdict = Verdict.TOO_SHORT
     if seconds >= limit.least_s and len(folded) >= _LEAST_BLOCKS:
-        verdict = _verdict((slope, low, high), limit, seconds, first)
-    return Trend(verdict, seconds, len(points), first, last, slope, low, high)
+        verdict = _verdict((slope, low, high), late_slope, _Bar(limit, seconds, first))
+    return Trend(verdict, seconds, len(points), first, last, slope, low, high, late_slope)
 
 
-def _verdict(slopes: tuple[float, float, float], limit: Limit, seconds: float, level: float) -> Verdict:
+class _Bar(NamedTuple):
+    """What a slope is held against."""
+
+    limit: Limit
+    seconds: float
+    level: float
+
+    def is_passed_by(self, per_hour: float) -> bool:
+        """Whether a slope is past the limit, and makes up something over the whole time."""
+        least = max(self.limit.least, self.limit.share * abs(self.level))
+        return per_hour > self.limit.per_hour and per_hour * self.seconds / _SECONDS_PER_HOUR >= least
+
+
+def _verdict(slopes: tuple[float, float, float], late_slope: float, bar: _Bar) -> Verdict:
     slope, low, high = slopes
-    least = max(limit.least, limit.share * abs(level))
-
-    def is_too_much(per_hour: float) -> bool:
-        return per_hour > limit.per_hour and per_hour * seconds / _SECONDS_PER_HOUR >= least
-
-    if low > 0 and is_too_much(slope):
+    if low > 0 and bar.is_passed_by(slope) and late_slope > bar.limit.per_hour:
         return Verdict.GROWS
-    return Verdict.UNSURE if is_too_much(high) else Verdict.FINE
+    return Verdict.UNSURE if bar.is_passed_by(high) else Verdict.FINE

@@ -134,8 +134,9 @@ def _figure_json(figure: Figure, trend: Trend) -> dict[str, Any]:
         "verdict": trend.verdict.value,
         "first": round(trend.first, 3),
         "last": round(trend.last, 3),
-        "per_hour": None if trend.slope is None else round(trend.slope, 3),
+        "per_hour": _rounded(trend.slope),
         "per_hour_99": None if trend.slope is None else [_rounded(trend.low), _rounded(trend.high)],
+        "late_per_hour": _rounded(trend.late_slope),
         "limit_per_hour": figure.limit.per_hour,
         "least_seconds": figure.limit.least_s,
         "judged_seconds": round(trend.seconds, 1),
@@ -181,7 +182,7 @@ def _nothing_grows(soak: Soak) -> str:
 
 def _table(soak: Soak) -> Table:
     table = Table(title="Soak", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("figure", "first", "last", "per hour", "99% interval", "verdict"):
+    for heading in ("figure", "first", "last", "per hour", "99% interval", "later half", "verdict"):
         is_word = heading in ("figure", "verdict")
         table.add_column(heading, justify="left" if is_word else "right", no_wrap=True)
     for each in FIGURES:
@@ -190,8 +191,9 @@ def _table(soak: Soak) -> Table:
             f"{each.name.replace('_', ' ')}{f', {each.unit}' if each.unit else ''}",
             _short(trend.first),
             _short(trend.last),
-            "" if trend.slope is None else _short(trend.slope, sign="+"),
+            _short(trend.slope, sign="+"),
             "" if trend.low is None else f"{_short(trend.low, sign='+')} to {_short(trend.high, sign='+')}",
+            _short(trend.late_slope, sign="+"),
             Text(trend.verdict.value, style=_STYLE[trend.verdict]),
         )
     return table
@@ -220,6 +222,7 @@ def _doubts(soak: Soak) -> list[str]:
     ]
     if unsure:
         lines.append(
-            f"No growth is seen of {', '.join(unsure)}, but one past the limit is not excluded: soak longer."
+            f"Not sure of {', '.join(unsure)}: growth that has ended, or too much noise to exclude one past"
+            " the limit; soak longer."
         )
     return lines
