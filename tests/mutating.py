@@ -1,9 +1,9 @@
 """Plant known bugs in the trading process, one at a time, and see that the simulator catches each.
 
-A mutant is a few lines of the product exchanged for wrong ones, as tests/mutants.toml has them. The files stay
-as they are: an import hook gives the changed text to the one process that plays the mutant, so that nothing is
-compiled anew and nobody else sees it. Each mutant is played in a fork of a process that has loaded everything,
-where the changed modules, and all that import them, are imported again.
+A mutant is a few lines of the product exchanged for wrong ones, as tests/mutants.toml has them. The files
+stay as they are: an import hook gives the changed text to the one process that plays the mutant, so that
+nothing is compiled anew and nobody else sees it. Each mutant is played in a fork of a process that has loaded
+everything; there the changed modules, and all that import them, are imported again.
 
     python tests/mutating.py                     each with the seed that caught it last
     python tests/mutating.py --seeds 1..200      look for a seed that catches it
@@ -261,11 +261,13 @@ def renew(path: Path, found: dict[str, Caught]) -> None:
     head, *parts = path.read_text().split("[[mutant]]\n")
     renewed = [head]
     for part in parts:
-        caught = found.get(tomllib.loads(part)["name"])
-        if caught is not None and caught.seed:
-            values = {"seed": str(caught.seed), "invariant": f'"{caught.invariant}"'}
-            part = _SEED.sub(lambda line, new=values: f"{line[1]} = {new[line[1]]}", part)
-        renewed.append(part)
+        # The name of a mutant is the first line of its part.
+        caught = found.get(tomllib.loads(part.partition("\n")[0])["name"])
+        if caught is None or not caught.seed:
+            renewed.append(part)
+            continue
+        values = {"seed": str(caught.seed), "invariant": f'"{caught.invariant}"'}
+        renewed.append(_SEED.sub(lambda line, new=values: f"{line[1]} = {new[line[1]]}", part))
     path.write_text("[[mutant]]\n".join(renewed))
 
 
@@ -290,10 +292,12 @@ def main() -> int:
     mutants = [m for m in read_mutants() if not given.only or m.name in given.only]
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), disable=given.json) as bar:
-        shown = bar.add_task("planting", total=2 * len(mutants))
+        row = bar.add_task("planting", total=2 * len(mutants))
 
         def told(caught: Caught) -> None:
-            bar.update(shown, advance=1, description=caught.name)
+            bar.update(row, advance=1, description=caught.name)
+            what = f"seed {caught.seed}, {caught.invariant}" if caught.seed else "nothing"
+            bar.console.print(f"{caught.name}: {what} {caught.detail}", highlight=False, soft_wrap=True)
 
         load()
         found = find(mutants, given.seeds, given.jobs, told)
@@ -303,7 +307,8 @@ def main() -> int:
     results = [found[mutant.name] for mutant in mutants]
     if given.json:
         told_wrong = [asdict(caught) for caught in wrong]
-        print(json.dumps({"mutants": [asdict(caught) for caught in results], "without_a_bug": told_wrong}))
+        shown = {"mutants": [asdict(caught) for caught in results], "without_a_bug": told_wrong}
+        sys.stdout.write(json.dumps(shown) + "\n")
     else:
         _print(mutants, found, wrong)
     return int(bool(wrong) or not all(caught.seed for caught in results))
@@ -311,8 +316,8 @@ def main() -> int:
 
 def _print(mutants: Sequence[Mutant], found: dict[str, Caught], wrong: Sequence[Caught]) -> None:
     console, table = Console(), Table(title="Planted bugs", title_justify="left")
-    for name in ("bug", "lesson", "caught by seed", "invariant", "seeds played", "CPU s"):
-        table.add_column(name, no_wrap=True)
+    for name in ("bug", "lesson", "seed", "invariant", "played", "CPU s"):
+        table.add_column(name, overflow="fold")
     for mutant in mutants:
         caught = found[mutant.name]
         seed = str(caught.seed) if caught.seed else "[red]SURVIVED[/]"
