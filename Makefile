@@ -22,7 +22,7 @@ PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test test-pure check fuzz audit bench parity study ablation docs lock clean
+.PHONY: help setup demo test test-pure check fuzz audit kill-rounds bench parity study ablation docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,7 +49,7 @@ check: $(VENV)/.installed ## Formatting, lint, types, and which module may impor
 
 bench: $(VENV)/.installed ## Run every benchmark; results as JSON in benchmarks/results
 	@mkdir -p benchmarks/results
-	@for file in $(filter-out benchmarks/engines.py,$(wildcard benchmarks/*.py)); do \
+	@for file in $(filter-out benchmarks/engines.py benchmarks/kill_rounds.py,$(wildcard benchmarks/*.py)); do \
 	  name=$$(basename "$$file" .py); echo "$$name"; \
 	  $(BIN)/python "$$file" > "benchmarks/results/$$name.json"; cat "benchmarks/results/$$name.json"; \
 	done
@@ -64,6 +64,9 @@ fuzz: $(VENV)/.installed ## Fuzz the decoders and play the state machines for lo
 
 audit: .venv-audit/.installed ## Ask for known vulnerabilities in what requirements.lock pins; needs a network
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
+kill-rounds: $(VENV)/.installed ## Kill the bot at random instants, a hundred times, and compare all books; twenty minutes
+	$(BIN)/python benchmarks/kill_rounds.py --rounds 100 $(ARGS)
 
 study: $(VENV)/.installed ## Run the backtests of docs/study and write its pages; make study ARGS="--recordings DIR"
 	$(BIN)/python docs/study/make_study.py $(ARGS)
