@@ -86,9 +86,16 @@ class MarketFigures:
 
 
 class Metrics:
-    """Gauges, counters and histograms of one process, by market."""
+    """Gauges, counters and histograms of one process, by market.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    is_read : bool
+        Somebody may look at them; else what changes with every decision and second is not worked out.
+    """
+
+    def __init__(self, *, is_read: bool = True) -> None:
+        self.is_read = is_read
         self.registry = CollectorRegistry()
         self._quotes = self._gauge("mm_quotes_live", "Orders of ours that rest")
         self._position = self._gauge("mm_position_usd", "Signed position at the mid, USD")
@@ -181,7 +188,8 @@ class Metrics:
 
     def decision(self, market: str, us: float) -> None:
         """Count the time of one decision, µs."""
-        self._decision.labels(market).observe(us / _US_PER_S)
+        if self.is_read:
+            self._decision.labels(market).observe(us / _US_PER_S)
 
     def text(self) -> str:
         """Everything, as Prometheus reads it."""

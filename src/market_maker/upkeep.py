@@ -151,10 +151,8 @@ class Upkeep:
         session = self._session
         while True:
             await asyncio.sleep(_KEEP_S)
-            for desk in session.desks.values():
-                show_metrics(session, self._orders, desk)
-                await asyncio.sleep(0)
-            show_account_metrics(session)
+            if session.metrics.is_read:
+                await self._show_metrics()
             self._streams.count_unknown(session.gateway.unknown)
             if session.reference is not None:
                 self._streams.count_unknown(session.reference.unknown)
@@ -167,6 +165,12 @@ class Upkeep:
             if self._may_ask():
                 await self._orders.reconcile()
                 await self._try(session.funding.fetch(), "not_kept")
+
+    async def _show_metrics(self) -> None:
+        for desk in self._session.desks.values():
+            show_metrics(self._session, self._orders, desk)
+            await asyncio.sleep(0)
+        show_account_metrics(self._session)
 
     def keep_checkpoint(self) -> None:
         """Write down what a restart needs to know, if it changed."""

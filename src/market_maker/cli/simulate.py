@@ -57,7 +57,7 @@ def simulate(
         typer.Option(
             "--market-events-per-minute", min=1.0, max=2_000.0, help="How often something happens there."
         ),
-    ] = 30.0,
+    ] = 20.0,
     market: Annotated[str, typer.Option("--market", "-m", help="Generated market to quote.")] = "ETH-USD",
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, max=256, help="Processes. [one for each core]")

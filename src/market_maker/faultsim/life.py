@@ -28,6 +28,7 @@ from market_maker.faultsim.bot_clock import BotClock
 from market_maker.faultsim.virtual_disk import VirtualDisk, VirtualSink
 from market_maker.gateway import VenueError
 from market_maker.journal_files import JournalSettings
+from market_maker.metrics import Metrics
 from market_maker.order_records import OrderSettings
 from market_maker.past import Whose, read_past
 from market_maker.public_markets import MarketChoiceError
@@ -178,7 +179,15 @@ class Life:
         prefix = config.of(OrderSettings).order_id_prefix
         whose = Whose(venue_of(config, self._gateway), str(machine.account_id), prefix)
         past = read_past(machine.disk.folder, whose)
-        surroundings = Surroundings(self._gateway, config, machine.clock, machine.entropy, journal, past=past)
+        surroundings = Surroundings(
+            self._gateway,
+            config,
+            machine.clock,
+            machine.entropy,
+            journal,
+            Metrics(is_read=False),
+            past=past,
+        )
         try:
             self.outcome = await MarketMakerStrategy.run(surroundings, None, self._began, self._stop)
         finally:

@@ -42,7 +42,7 @@ class SimulationSettings:
     hours: float = 1.0
     faults: Sequence[str] = ()
     market: str = "ETH-USD"
-    market_events_per_minute: float = 30.0
+    market_events_per_minute: float = 20.0
     overrides: Sequence[str] = ()
     keep: Path | None = None
 
