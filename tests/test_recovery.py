@@ -11,10 +11,10 @@ from inside import START_NS, Inside, WatchedGateway, assert_sound, in_virtual_ti
 
 from market_maker.clock import Entropy
 from market_maker.config import load_config
-from market_maker.domain import Side
+from market_maker.domain import Reason, Side
 from market_maker.emulator.rules import ExchangeRules, MoneyRules
 from market_maker.kill_ladder import Cause, Step
-from market_maker.past import Past, Whose, past_of
+from market_maker.past import Past, Whose, latest_past, past_of, read_past
 from market_maker.start_refusals import BooksDisagree, StoppedByLadder
 from market_maker.strategy import MarketMakerStrategy
 from market_maker.surroundings import Surroundings
@@ -227,6 +227,7 @@ def test_a_latched_step_outlives_a_kill_until_somebody_resumes():
         async def during(strategy):
             await inside.until(14.0)
             seen["step"] = strategy.session.standing.step, strategy.session.standing.cause
+            seen["halt"] = strategy.session.desks["BTC-USD"].halts.gravest
             seen["open"] = inside.open_ids()
             strategy.kill.resume("a test")
             await inside.until(18.0)
@@ -238,6 +239,7 @@ def test_a_latched_step_outlives_a_kill_until_somebody_resumes():
     inside, last = in_virtual_time(main)
     assert_sound(inside, last)
     assert seen["step"] == (Step.FLATTEN, Cause.DRAWDOWN)
+    assert seen["halt"] is Reason.RISK_DRAWDOWN
     assert seen["open"] == []
     assert seen["after"] == 4
     assert last.strategy.session.standing.step is Step.NORMAL
@@ -361,3 +363,52 @@ def test_the_hedgers_budget_of_the_day_outlives_a_kill():
     inside, run = in_virtual_time(main)
     assert_sound(inside, run)
     assert seen["fees"] == 12.5
+
+
+def test_an_emulator_that_was_started_anew_has_no_past():
+    """Its trades are counted from the beginning again, and nothing of before is there."""
+    sessions = []
+
+    async def first():
+        inside = Inside("mixed", ("WIF-USD",))
+        killed = Killed(inside)
+        await killed.run_until(30.0, "network=emulator")
+        sessions.extend(killed.sessions)
+        return killed.fills()
+
+    async def anew():
+        inside = Inside("mixed", ("WIF-USD",), seed=5)
+        killed = Killed(inside)
+        killed.sessions.extend(sessions)
+        await inside.until(3.0)
+        return inside, await killed.restart(6.0, "network=emulator")
+
+    assert in_virtual_time(first)
+    inside, run = in_virtual_time(anew)
+    assert_sound(inside, run)
+    (restarted,) = run.records("restarted")
+    assert (restarted["known"], restarted["missed_fills"], restarted["adopted"]) == (False, 0, [])
+
+
+def test_the_past_is_read_from_the_files_of_a_folder_and_a_torn_line_is_left_out(tmp_path):
+    async def main():
+        inside = Inside("mixed", ("WIF-USD",))
+        killed = Killed(inside)
+        for at_s in (20.3, 33.1):
+            await killed.run_until(at_s)
+        return killed
+
+    killed = in_virtual_time(main)
+    for number, session in enumerate(killed.sessions):
+        lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in session]
+        (tmp_path / f"mm-2026010{number}T000000.000000-0000.jsonl").write_text("".join(lines))
+    assert read_past(tmp_path, WHOSE) == killed.past
+    assert latest_past(tmp_path, "inside", "mm") == killed.past
+    assert latest_past(tmp_path, "inside", "other") is None
+    assert read_past(tmp_path / "none", WHOSE) == Past(WHOSE)
+    newest = tmp_path / "mm-20260101T000000.000000-0000.jsonl"
+    whole = newest.read_text()
+    newest.write_text(whole + whole[whole.rindex('{"type":"fill"') :][:90])
+    assert read_past(tmp_path, WHOSE) == killed.past
+    assert killed.past.trades
+    assert killed.past.orders

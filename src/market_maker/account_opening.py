@@ -7,7 +7,7 @@ what the exchange holds is anything traded; that they are also shows that nothin
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from typing import Final
 
@@ -49,6 +49,8 @@ class AccountOpening:
         Keys of the fills that are in the positions.
     missed_payments : tuple of FundingPayment
         Funding that is in the equity and in no journal yet, oldest first.
+    past : Past
+        What is to be gone on with: nothing, where this is an emulator that was started anew.
     """
 
     positions: Mapping[str, OpeningPosition]
@@ -57,6 +59,7 @@ class AccountOpening:
     adopted: tuple[tuple[NewOrder, OrderReport], ...] = ()
     known: frozenset[TradeKey] = frozenset()
     missed_payments: tuple[FundingPayment, ...] = ()
+    past: Past = field(default_factory=Past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,11 @@ async def _look(gateway: Gateway, since_ns: int | None, past: Past) -> _Look:
 def _is_another(look: _Look, past: Past) -> bool:
     """Whether an exchange that is started anew each time knows none of the fills that it told of."""
     since_ns = past.asks_since_ns
-    recent = {key for key, venue_ns in past.trades.items() if venue_ns >= since_ns}
-    return bool(recent) and recent.isdisjoint(trade_key(report.fill) for report in look.fills)
+    recent = {(key, venue_ns) for key, venue_ns in past.trades.items() if venue_ns >= since_ns}
+    # It counts its trades from the beginning again: the number alone tells nothing.
+    return bool(recent) and recent.isdisjoint(
+        (trade_key(report.fill), report.fill.venue_ns) for report in look.fills
+    )
 
 
 def _missed(look: _Look, instruments: Mapping[str, Instrument], past: Past) -> tuple[FillReport, ...]:
@@ -193,4 +199,4 @@ def _opened(look: _Look, instruments: Mapping[str, Instrument], past: Past) -> A
         and payment.venue_ns >= past.begun_ns
         and (payment.market, payment.payment_id) not in past.payments
     )
-    return AccountOpening(opening, equity, missed, adopted, known, payments)
+    return AccountOpening(opening, equity, missed, adopted, known, payments, past)

@@ -64,6 +64,9 @@ class KillWatch:
         self._heard_ns = session.clock.now_ns()
         self._skew_s = 0.0
         self._exit = PositionExit(session, orders, account, stop.asked)
+        if session.standing.step >= Step.CANCEL_ALL:
+            # Latched before a restart.
+            session.halt_all(session.standing.reason, f"kill ladder: {session.standing.step.name}")
 
     def on_event(self, desk: MarketDesk, now_ns: int) -> None:
         """Note that a market's stream said something; it counts while book and account can be trusted."""

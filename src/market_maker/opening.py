@@ -69,6 +69,7 @@ async def open_session(surroundings: Surroundings, *, closing: bool = False) -> 
         # To close what the exchange holds, it need not be what we think.
         past = replace(past, orders={}, positions_accepted=True)
     account = await open_account(gateway, config, instruments, past, leftovers)
+    past = account.past
     leverage = await gateway.leverage(tuple(instruments))
     session = Session(surroundings, desks, Ledger(instruments, account.equity, account.positions), leverage)
     _restore(session, past)

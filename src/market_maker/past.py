@@ -24,6 +24,8 @@ KILL_STEP: Final = "kill_step"
 _KINDS: Final = (CHECKPOINT, RESUMED, KILL_STEP, "fill", "funding", "order_sent")
 _WANTED: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
 _SESSIONS_BACK: Final = 50
+# More than can have been sent within the life of one.
+_ORDERS_KEPT: Final = 5_000
 # A fill is journalled this long after it was made, at most, or is to be looked for when positions differ.
 LOOK_BACK_NS: Final = 120 * NS_PER_S
 TradeKey = tuple[str, int, int]
@@ -154,7 +156,7 @@ def _ours(records: Iterable[Record], whose: Whose) -> Iterator[Record]:
     for record in records:
         if "prefix" in record:
             is_ours = Whose(record["venue"], record["account"], record["prefix"]) == whose
-        if is_ours:
+        if is_ours and record["type"] in _KINDS:
             yield record
 
 
@@ -163,6 +165,7 @@ class _Fold:
 
     def __init__(self, whose: Whose) -> None:
         self._past = Past(whose)
+        self._begun_ns = self._noted_ns = 0
         self._positions: dict[str, int] = {}
         self._trades: dict[TradeKey, int] = {}
         self._payments: set[tuple[str, int]] = set()
@@ -171,6 +174,8 @@ class _Fold:
     def past(self) -> Past:
         return replace(
             self._past,
+            begun_ns=self._begun_ns,
+            noted_ns=self._noted_ns,
             positions=self._positions,
             trades=self._trades,
             payments=self._payments,
@@ -179,8 +184,8 @@ class _Fold:
 
     def take(self, record: Record) -> None:
         kind = record["type"]
-        said_ns = int(record["t"])
-        self._past = replace(self._past, begun_ns=self._past.begun_ns or said_ns, noted_ns=said_ns)
+        self._noted_ns = int(record["t"])
+        self._begun_ns = self._begun_ns or self._noted_ns
         if kind == "fill":
             self._fill(record)
         elif kind == "funding":
@@ -188,6 +193,8 @@ class _Fold:
         elif kind == "order_sent":
             fields = {name: record[name] for name in NewOrder._fields}
             self._orders[record["external_id"]] = NewOrder(**fields | {"side": Side[record["side"]]})
+            if len(self._orders) > _ORDERS_KEPT:
+                del self._orders[next(iter(self._orders))]
         elif kind == CHECKPOINT:
             self._checkpoint(record)
         elif kind == KILL_STEP:
