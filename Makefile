@@ -22,12 +22,15 @@ PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test test-pure check fuzz audit kill-rounds bench parity study ablation docs lock clean
+.PHONY: help setup compiled demo test test-pure check fuzz audit kill-rounds bench parity study ablation docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.warm ## Make the environment in .venv, and compile the kernels into their cache
+
+compiled: $(VENV)/.installed ## Compile the backtest's kernels into their cache, which takes two minutes
+	$(BIN)/pytest -q tests/test_backtest_runner.py -k test_limits_are_those_of_the_risk_manager
 
 demo: $(VENV)/.installed ## Run the market maker on an emulated exchange, over sockets; make demo ARGS="--seconds 40"
 	@$(BIN)/mm demo $(ARGS)
