@@ -12,6 +12,7 @@ from market_maker.cli.app import ExitCode
 from market_maker.cli.host import AtEnd, Played, look_at_end
 from market_maker.cli.report import print_report
 from market_maker.gateway import OutcomeUnknown
+from market_maker.kill_ladder import Cause, Standing, Step, restored
 from market_maker.order_records import OrderSettings
 from market_maker.strategy import Outcome
 
@@ -101,3 +102,15 @@ def test_at_the_end_the_exchange_is_asked_only_where_that_was_not_just_done():
     well, ill, unknown, equity = in_virtual_time(main)
     assert well == ill == AtEnd(equity, 0)
     assert unknown == AtEnd(why_not="no answer")
+
+
+def test_a_session_that_the_kill_ladder_ended_has_an_exit_code_of_its_own(capsys, ended):
+    session = ended.strategy.session
+    session.standing = restored(Step.STOP, Cause.DAY_LOSS, 1)
+    try:
+        code, text, account = printed(capsys, played(ended.outcome))
+    finally:
+        session.standing = Standing()
+    assert code == ExitCode.KILLED == 5
+    assert "Kill ladder: STOP for DAY_LOSS, latched; mm resume lifts it." in text
+    assert account["kill_ladder"] == {"step": "STOP", "cause": "DAY_LOSS", "latched": "STOP"}

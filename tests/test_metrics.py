@@ -99,3 +99,12 @@ def test_percentiles_are_within_one_percent(samples, share):
         durations.add(us)
     exact = float(np.quantile(samples, share, method="inverted_cdf"))
     assert durations.quantile(share) == pytest.approx(exact, rel=0.0101)
+
+
+def test_the_kill_ladder_is_a_gauge_with_its_cause():
+    metrics = Metrics()
+    metrics.show_ladder(0, "NONE")
+    assert 'mm_kill_step{cause="none"} 0.0' in metrics.text()
+    metrics.show_ladder(4, "DRAWDOWN")
+    assert 'mm_kill_step{cause="drawdown"} 4.0' in metrics.text()
+    assert 'cause="none"' not in metrics.text()

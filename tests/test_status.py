@@ -120,3 +120,11 @@ def test_the_network_is_shown_and_real_money_in_red(venue, is_red):
 def test_a_process_that_is_there_runs_and_one_that_stopped_does_not():
     assert is_running(status())
     assert not is_running(status(state="STOPPED"))
+
+
+def test_where_the_kill_ladder_stands_is_shown_with_the_way_down():
+    assert "kill ladder" not in shown(status())
+    latency = shown(status(kill_step="WIDEN", kill_cause="LATENCY"))
+    assert "kill ladder: widen for latency; it comes down by itself" in latency
+    latched = shown(status(kill_step="FLATTEN", kill_cause="DRAWDOWN", kill_latch="FLATTEN"))
+    assert "kill ladder: flatten for drawdown; latched: mm resume lifts it" in latched
