@@ -22,7 +22,7 @@ from market_maker.emulator.faults import (
     parse_fault,
 )
 from market_maker.emulator.flow import LevelChange
-from market_maker.emulator.requests import DeadMansSwitchRequest
+from market_maker.emulator.requests import CancelRequest, DeadMansSwitchRequest
 from market_maker.emulator.rules import Delay, Mode
 from market_maker.emulator.streams import Reply, StreamClosed, StreamFrame, Topic
 
@@ -199,6 +199,89 @@ def test_a_lost_reply_is_that_of_a_request_that_was_carried_out():
     assert 15 <= lost <= 45
     assert bench.counts == {"lost_replies": lost}
     assert bench.open_count() == 60
+
+
+def test_late_and_reordered_replies_come_all_the_same():
+    for fault, least_s, most_s in (("late_replies", 4.0, 12.1), ("reorder_replies", 0.15, 3.0)):
+        bench = Faulty(**{fault: 0.5})
+        sent = {}
+        for lots in range(1, 41):
+            ticket = bench.exchange.submit(bench.accounts[0], bench.request(BUY, 50, lots), bench.now_ns)
+            sent[ticket] = bench.now_ns
+            bench.wait(0.02)
+        bench.wait(15)
+        took_s = [(reply.due_ns - sent[reply.ticket]) / NS_PER_S for reply in bench.replies()]
+        late = [seconds for seconds in took_s if seconds >= least_s]
+        assert len(took_s) == 40
+        assert 10 <= len(late) == bench.counts[fault] <= 30
+        assert max(late) < most_s
+        assert bench.open_count() == 40
+
+
+def test_a_duplicated_reply_comes_twice_for_one_order():
+    bench = Faulty(duplicate_replies=1.0)
+    bench.orders(3)
+    bench.wait(3)
+    assert sorted(reply.ticket for reply in bench.replies()) == [1, 1, 2, 2, 3, 3]
+    assert bench.open_count() == 3
+
+
+def test_a_stale_look_up_tells_how_things_stood_when_it_was_asked():
+    bench = Faulty(stale_lookups=1.0)
+    bench.exchange.ask("x", lambda: bench.exchange.queries.open_orders(bench.accounts[0]), bench.now_ns)
+    bench.wait(0.001)
+    bench.orders(1)
+    bench.wait(10)
+    stale = next(reply for reply in bench.replies() if reply.data is None)
+    assert json.loads(stale.frame)["data"] == []
+    assert bench.counts["stale_lookups"] == 1
+    assert bench.open_count() == 1
+
+
+def test_a_stale_snapshot_is_the_whole_book_of_one_before():
+    bench = Bench()
+    bench.level(BUY, 90, 5)
+    bench.exchange.subscribe(Topic("book", bench.market))
+    bench.wait(1)
+    bench.level(BUY, 90, 7)
+    bench.exchange.set_faults(Faults(stale_snapshots=1.0))
+    number = bench.exchange.subscribe(Topic("book", bench.market))
+    bench.wait(0.01)
+    frame = next(out for out in bench.outputs if isinstance(out, StreamFrame) and out.subscription == number)
+    [bid] = json.loads(frame.frame)["data"]["b"]
+    assert Decimal(bid["q"]) == bench.instrument.size(5)
+    assert bench.exchange.fault_counts == {"stale_snapshots": 1}
+
+
+def test_positions_come_without_a_liquidation_price():
+    bench = Faulty("account", null_liquidation=1.0)
+    bench.level(BUY, 90, 50)
+    bench.place(SELL, 90, 20)
+    position = next(frame for frame in bench.heard() if frame.kind == "POSITION")
+    [told] = json.loads(position.frame)["data"]["positions"]
+    assert told["liquidationPrice"] is None
+    [looked_up] = json.loads(bench.ask(lambda: bench.exchange.queries.positions(bench.accounts[0])).frame)[
+        "data"
+    ]
+    assert looked_up["liquidationPrice"] is None
+    assert bench.counts["null_liquidation"] >= 2
+
+
+@pytest.mark.parametrize("fault", ["early_fills", "late_fills"])
+def test_an_order_is_taken_from_at_an_awkward_moment(fault):
+    bench = Faulty(**{fault: 1.0})
+    bench.level(BUY, 60, 5)
+    orders = []
+    for lots in range(2, 12):
+        bench.level(BUY, 60, 5)
+        request = bench.request(BUY, 50, lots)
+        bench.send(request)
+        orders.append(bench.order(request.external_id))
+        if orders[-1].is_open:
+            bench.send(CancelRequest(external_id=request.external_id))
+    assert all(order.filled_lots > 0 for order in orders)
+    assert bench.counts[fault] == 10
+    assert {order.filled_lots == order.lots for order in orders} == {True, False}
 
 
 def test_latency_is_added_to_each_leg():

@@ -44,10 +44,12 @@ def check_life(exchange: Exchange, account: Account, life: Life, report: Report)
     if strategy.equity_at_end != equity:
         report("books", f"equity {strategy.equity_at_end} USD at the end, the exchange's was {equity}")
     flattens = strategy.session.config.of(SessionSettings).stop_action is StopAction.FLATTEN
-    for name in strategy.session.desks:
+    for name, desk in strategy.session.desks.items():
         check_position(account, life, name, report)
-        if flattens and account.position_lots(name) and not strategy.stop.hurried.is_set():
-            report("flat", f"{name}: {account.position_lots(name)} lots are left after the end")
+        left = account.position_lots(name)
+        # What is smaller than the smallest order can not be closed.
+        if flattens and abs(left) >= desk.instrument.min_lots and not strategy.stop.hurried.is_set():
+            report("flat", f"{name}: {left} lots are left after the end")
 
 
 def check_position(account: Account, life: Life, market: str, report: Report) -> None:

@@ -22,6 +22,8 @@ from market_maker.faultsim.world import World, WorldSettings
 
 _S_PER_HOUR: Final = 3600.0
 _REQUESTS_PER_MINUTE: Final = 1000
+# Several levels at once must leave room for one another; one is what a long simulation can afford.
+_LEVELS: Final = (1, 1, 1, 3)
 _NS_PER_S: Final = 1e9
 
 
@@ -94,6 +96,7 @@ async def _play(seed: int, settings: SimulationSettings, folder: Path) -> SeedRe
         settings.market_events_per_minute,
         foreign=bool(rng.integers(2)),
         requests_per_minute=_REQUESTS_PER_MINUTE,
+        levels=_LEVELS[int(rng.integers(len(_LEVELS)))],
     )
     configs = tuple(bot_config(settings, drawn, folder / name) for name in ("main", "second"))
 
@@ -123,8 +126,8 @@ def bot_config(settings: SimulationSettings, drawn: WorldSettings, folder: Path)
         f"markets={drawn.market}",
         f"journal_dir={folder}",
         "journal_inputs_enabled=no",
-        "num_levels=1",
-        "max_position_notional_usd=3000",
+        f"num_levels={drawn.levels}",
+        "max_position_notional_usd=2500",
         f"requests_per_minute={drawn.requests_per_minute}",
         f"foreign_orders={'leave' if drawn.foreign else 'refuse'}",
         *settings.overrides,

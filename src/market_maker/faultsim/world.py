@@ -16,9 +16,9 @@ from market_maker.domain import NS_PER_S, Side
 from market_maker.emulator.driver import ExchangeDriver
 from market_maker.emulator.exchange import Exchange
 from market_maker.emulator.requests import OrderRequest, Request
-from market_maker.emulator.rules import ExchangeRules, MoneyRules, OrderRules, StreamRules
 from market_maker.emulator.scenarios import build_quiet_flow, instruments
 from market_maker.faultsim.bot_clock import BotClock
+from market_maker.faultsim.drawn_rules import draw_rules
 from market_maker.faultsim.fault_plan import FaultPlan, PlannedFault, Stretch
 from market_maker.faultsim.final_books import check_journals, check_life, check_position
 from market_maker.faultsim.invariants import Scene, Watch
@@ -29,8 +29,6 @@ from market_maker.instrument import MarketStatus
 # 2026-01-05 00:00 UTC: an hour of funding and a minute of candles begin there.
 START_NS: Final = 1_767_571_200 * NS_PER_S
 _DEPOSIT_USD: Final = Decimal(10_000)
-# Five minutes are an hour of funding: several payments, to either side.
-_FUNDING_SPEEDUP: Final = 12.0
 _SAMPLE_S: Final = 1.0
 _SETTLED_NS: Final = 3 * NS_PER_S
 _RESTART_S: Final = (1.0, 6.0)
@@ -50,6 +48,8 @@ class WorldSettings:
         Instants a minute at which something happens in the market.
     foreign : bool
         Whether somebody else has orders on the account too.
+    levels : int
+        Levels that the bot quotes on each side.
     """
 
     seed: int
@@ -58,6 +58,7 @@ class WorldSettings:
     changes_per_minute: float
     foreign: bool
     requests_per_minute: int
+    levels: int = 1
 
 
 class World:
@@ -347,11 +348,7 @@ def _nothing() -> None:
 
 
 def _exchange(settings: WorldSettings) -> Exchange:
-    rules = ExchangeRules(
-        orders=OrderRules(requests_per_minute=settings.requests_per_minute),
-        money=MoneyRules(funding_speedup=_FUNDING_SPEEDUP),
-        streams=StreamRules(mark_interval_ms=5_000),
-    )
+    rules = draw_rules(settings.seed, settings.requests_per_minute)
     flow = build_quiet_flow(settings.market, settings.changes_per_minute, settings.seed, START_NS)
     rng = np.random.default_rng([settings.seed, 1])
     return Exchange(instruments([settings.market]), [flow], rules, rng, START_NS)
