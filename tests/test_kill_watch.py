@@ -7,6 +7,8 @@ from market_maker.domain import NS_PER_S, Reason, Side
 from market_maker.emulator.rules import Mode
 from market_maker.kill_ladder import Cause, Step
 
+pytestmark = pytest.mark.slow
+
 PUSD = 10**12
 
 
@@ -48,16 +50,16 @@ def test_a_drawdown_takes_the_position_out_and_stays_so_until_somebody_resumes(l
         fall(inside, strategy, 1_100)
         await inside.until(8.0)
         seen["flat"] = inside.account.position_lots(BTC), inside.open_ids()
-        await inside.until(60.0)
+        await inside.until(30.0)
         seen["later"] = stands(strategy), inside.open_ids()
         seen["halt"] = strategy.session.desks[BTC].halts.gravest
         before = strategy.kill.resume("a test")
         seen["before"] = before.step
-        await inside.until(75.0)
+        await inside.until(35.0)
         seen["quotes"] = len(inside.open_ids())
         seen["after"] = stands(strategy)
 
-    inside, run = play(80.0, during, lots=lots)
+    inside, run = play(36.0, during, lots=lots)
     assert_sound(inside, run)
     assert seen["flat"] == (0, [])
     assert seen["later"] == ((Step.FLATTEN, Cause.DRAWDOWN), [])
@@ -77,8 +79,10 @@ def test_where_the_exchange_is_post_only_resting_orders_take_the_position_out(lo
         await inside.until(4.0)
         inside.exchange.set_mode(Mode.POST_ONLY)
         fall(inside, strategy, 1_100)
-        await inside.until(110.0)
-        assert inside.account.position_lots(BTC) == 0
+        while inside.account.position_lots(BTC):
+            assert inside.now_s < 110.0
+            await inside.until(inside.now_s + 1.0)
+        strategy.stop.ask("flat")
 
     inside, run = play(112.0, during, "level_size_usd=100", lots=lots)
     assert_sound(inside, run)
@@ -145,10 +149,10 @@ def test_orders_that_take_long_widen_and_the_ladder_comes_down_by_itself():
             watch.on_latency(6.0, inside.clock.now_ns())
         await inside.until(6.0)
         seen["up"] = stands(strategy)
-        await inside.until(190.0)
+        await inside.until(134.0)
         seen["down"] = stands(strategy)
 
-    inside, run = play(192.0, during, scenario="flat")
+    inside, run = play(135.0, during, "kill_step_down_s=2", scenario="flat")
     assert_sound(inside, run)
     assert seen["up"] == (Step.REDUCE_ONLY, Cause.LATENCY)
     assert seen["down"] == (Step.NORMAL, Cause.NONE)
@@ -165,10 +169,10 @@ def test_clocks_that_come_apart_cancel_all_until_they_agree():
         await inside.until(63.0)
         seen["up"] = stands(strategy), inside.open_ids()
         run_gateway.skew_s = 0.0
-        await inside.until(190.0)
+        await inside.until(134.0)
         seen["down"] = stands(strategy), len(inside.open_ids())
 
-    inside, run = play(192.0, during, scenario="calm")
+    inside, run = play(135.0, during, "kill_step_down_s=2")
     assert_sound(inside, run)
     assert seen["up"] == ((Step.CANCEL_ALL, Cause.CLOCK), [])
     assert seen["down"] == ((Step.NORMAL, Cause.NONE), 4)
@@ -185,10 +189,10 @@ def test_markets_that_say_nothing_cancel_all_and_their_return_lifts_it():
         seen["up"] = stands(strategy), inside.open_ids()
         inside.driver.losing = set()
         inside.driver.break_account(inside.account_id)
-        await inside.until(150.0)
+        await inside.until(60.0)
         seen["down"] = stands(strategy), len(inside.open_ids())
 
-    inside, run = play(152.0, during)
+    inside, run = play(61.0, during, "kill_step_down_s=2")
     assert_sound(inside, run)
     assert seen["up"] == ((Step.CANCEL_ALL, Cause.STALE_DATA), [])
     assert seen["down"] == ((Step.NORMAL, Cause.NONE), 4)
@@ -235,3 +239,33 @@ def test_a_wish_to_resume_from_outside_is_heeded_within_a_second():
     inside, run = in_virtual_time(main)
     assert_sound(inside, run)
     assert [record["why"] for record in run.records("resumed")] == ["from outside"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whenever_and_however_it_falls_flatten_ends_flat(seed):
+    """In a lively market, at any instant, with the exchange post-only or not, and its streams cut or not."""
+    at_s = 4.0 + 2.37 * seed
+
+    async def main():
+        inside = Inside("mixed", seed=seed)
+
+        async def during(strategy):
+            await inside.until(at_s)
+            if seed % 2:
+                inside.exchange.set_mode(Mode.POST_ONLY)
+            if seed % 3 == 0:
+                inside.driver.break_market(BTC)
+            fall(inside, strategy, 1_200)
+            while inside.account.position_lots(BTC) or inside.open_ids() or inside.now_s < at_s + 3.0:
+                assert inside.now_s < at_s + 120.0
+                await inside.until(inside.now_s + 1.0)
+            strategy.stop.ask("flat")
+
+        await inside.until(0.5)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 300, 500 + 700 * seed)
+        return inside, await inside.session(130.0, "level_size_usd=100", during=during)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert inside.account.position_lots(BTC) == 0
+    assert run.strategy.session.standing.step is Step.FLATTEN

@@ -20,6 +20,8 @@ from market_maker.strategy import MarketMakerStrategy
 from market_maker.surroundings import Surroundings
 from market_maker.trade_journal import InlineSink, TradeJournal
 
+pytestmark = pytest.mark.slow
+
 WHOSE = Whose("inside", "1", "mm")
 PUSD = 10**12
 ARMED = "arm_dead_mans_switch"
@@ -165,8 +167,7 @@ def test_what_was_traded_before_the_first_session_is_not_ours_to_miss():
     assert restarted["missed_fills"] == 0
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
 def test_what_filled_while_we_were_down_is_noted_once_and_in_no_book_twice(seed):
     async def main():
         inside = Inside("mixed", ("WIF-USD",), seed=seed)
