@@ -1,13 +1,8 @@
 """What a restart needs to know of a session, in the journal: written when it changes, read by `past.py`."""
 
-from typing import Final
-
-from market_maker.domain import NS_PER_S
 from market_maker.hedging import HedgeOrders
 from market_maker.past import CHECKPOINT, Whose
 from market_maker.session import Session
-
-_EVERY_NS: Final = 5 * NS_PER_S
 
 
 class Checkpoints:
@@ -23,24 +18,15 @@ class Checkpoints:
         self._session = session
         self._whose = whose
         self._written: dict[str, object] = {}
-        self._written_ns = 0
 
     def write(self, positions: dict[str, int], hedges: HedgeOrders) -> None:
         """Write one."""
-        fields = self._fields(hedges)
-        self._written, self._written_ns = fields, self._session.clock.now_ns()
+        fields = self._written = self._fields(hedges)
         self._session.journal.keep(CHECKPOINT, {**self._whose._asdict(), "positions": positions, **fields})
 
     def watch(self, hedges: HedgeOrders) -> None:
-        """Write one where anything but positions changed; they are in the fills.
-
-        A peak that rises with every look is written every few seconds; all else at once.
-        """
-        fields = self._fields(hedges)
-        if fields == self._written:
-            return
-        only_peak = {**fields, "risk": None} == {**self._written, "risk": None}
-        if not only_peak or self._session.clock.now_ns() - self._written_ns >= _EVERY_NS:
+        """Write one where anything but positions changed; they are in the fills."""
+        if self._fields(hedges) != self._written:
             self.write(self.positions(), hedges)
 
     def positions(self) -> dict[str, int]:
