@@ -16,6 +16,7 @@ from market_maker.emulator.orders import Order, StatusReason
 from market_maker.emulator.requests import CancelRequest, OrderRequest, Request
 from market_maker.faultsim.fault_plan import NETWORK_FAULTS, FaultPlan
 from market_maker.faultsim.life import Life, Machine
+from market_maker.kill_ladder import Step
 from market_maker.market_desk import MarketDesk
 from market_maker.order_records import OrderSettings
 from market_maker.risk_manager import RiskSettings
@@ -42,6 +43,8 @@ _BY_FAILURE: Final = frozenset({Reason.CIRCUIT_BREAKER, Reason.RATE_LIMITED})
 # How far, and for how long, a loss may be past its limit while orders that add risk rest.
 _LOSS_SLACK: Final = Decimal("1.25")
 _LOSS_S: Final = 20.0
+# How long it may take to close a position once the kill ladder wants it closed and nothing fails.
+_FLATTENED_S: Final = 45.0
 # How long an order may rest while halted once requests get through: two requests, a look-up, their pauses.
 _HALTED_S: Final = 15.0
 # How much later than its countdown the switch may have been fed last: a request on its way.
@@ -83,11 +86,14 @@ class Watch:
         Steps of the exchange so far.
     life : Life or None
         The process that trades at present.
+    is_down : bool
+        Nobody is there to start a process for the time being.
     """
 
     def __init__(self, scene: Scene, report: Callable[[str, str], None]) -> None:
         self.steps = 0
         self.life: Life | None = None
+        self.is_down = False
         self._scene = scene
         self._report = report
         self._account = scene.exchange.account(scene.machine.account_id)
@@ -95,7 +101,7 @@ class Watch:
         self._owns = config.of(OrderSettings).owns
         self._limit_usd = Decimal(repr(config.of(RiskSettings).max_position_notional_usd))
         self._drawdown_usd = Decimal(repr(config.of(RiskSettings).max_drawdown_usd))
-        self._peak_usd, self._over_since_s = Decimal(0), -1.0
+        self._peak_usd, self._over_since_s, self._held_since_s = Decimal(0), -1.0, -1.0
         switch = config.of(DeadMansSwitchSettings)
         self._switch_s = switch.dead_man_countdown_s + switch.dead_man_interval_s
         self._countdown_s = switch.dead_man_countdown_s
@@ -194,6 +200,7 @@ class Watch:
         self._check_quoted(now_s, desk, own)
         self._check_calm(now_s, desk)
         self._check_loss(now_s, desk, own)
+        self._check_flattened(now_s, desk)
 
     def _desk(self) -> MarketDesk | None:
         strategy = self.life.strategy if self.life is not None and not self.life.is_over else None
@@ -236,6 +243,21 @@ class Watch:
         detail = f"equity fell by {fall:.2f} USD of {self._drawdown_usd}, and orders that add risk rest"
         self._hold("drawdown", holds=holds, detail=detail)
 
+    def _check_flattened(self, now_s: float, desk: MarketDesk | None) -> None:
+        """The kill ladder says flatten: soon after the last fault no position is left that can be closed."""
+        session = self.life.strategy.session if self.life is not None and self.life.strategy else None
+        if desk is None or session is None or session.standing.step < Step.FLATTEN:
+            self._held_since_s = -1.0
+            return
+        lots = self._account.position_lots(self._scene.market)
+        if abs(lots) < desk.instrument.min_lots:
+            self._held_since_s = -1.0
+        elif self._held_since_s < 0:
+            self._held_since_s = now_s
+        held_s = 0.0 if self._held_since_s < 0 else now_s - self._held_since_s
+        holds = min(held_s, self._all.over_for_s(now_s)) <= _FLATTENED_S
+        self._hold("flat", holds=holds, detail=f"{lots} lots for {held_s:.0f} s though to be flattened")
+
     def _check_guarded(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
         """No process quotes: nothing may rest for longer than the dead man's countdown."""
         if desk is not None or not own:
@@ -250,7 +272,7 @@ class Watch:
 
     def _check_quoted(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
         quiet_s = self._all.over_for_s(now_s)
-        if quiet_s < _QUOTED_AGAIN_S:
+        if quiet_s < _QUOTED_AGAIN_S or self.is_down:
             self._served_s = dict.fromkeys(Side, now_s)
         resting = {order.side for order in own}
         for side in Side:
