@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PURE := domain realised_volatility volatility_regime trend_signal spread_signal toxicity_guard \
         post_only_safety pricing_engine market_making_models strategy_rows resting_order reprice_pipeline \
         risk_manager exposure order_flow flow_toxicity trade_arrivals micro_price funding reference_price \
-        return_covariance correlation hedging grid model_quotes side_gates wanted_quote
+        return_covariance correlation hedging grid model_quotes side_gates wanted_quote kill_ladder
 PURE_TESTS = $(wildcard $(PURE:%=tests/test_%*.py) tests/test_mm_strategy.py)
 comma := ,
 empty :=
