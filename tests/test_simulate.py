@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_journal_in_processes_with_other_hashes():
     assert (outputs[0]["seeds"], outputs[0]["hours"]) == (1, 0.1)
     assert len(outputs[0]["journal_sha256"]) == 64
     assert outputs[0]["faults"]
-    assert set(outputs[0]["faults"]) <= {*FAULT_NAMES, "foreign_orders", "post_only_after_s"}
+    assert set(outputs[0]["faults"]) <= {*FAULT_NAMES, "foreign_orders", "machine_down", "post_only_after_s"}
 
 
 @pytest.mark.slow

@@ -32,6 +32,8 @@ _DEPOSIT_USD: Final = Decimal(10_000)
 _SAMPLE_S: Final = 1.0
 _SETTLED_NS: Final = 3 * NS_PER_S
 _RESTART_S: Final = (1.0, 6.0)
+_LONG_DOWN_SHARE: Final = 0.2
+_LONG_DOWN_S: Final = (80.0, 110.0)
 _LONGEST_END_S: Final = 240.0
 # Where the orders of others rest: far enough not to fill in an hour.
 _FOREIGN_SHARE: Final = Decimal("0.03")
@@ -167,7 +169,15 @@ class World:
             await life.wait()
             self._on_end(life)
             if self.may_start:
-                await asyncio.sleep(float(self._rng.uniform(*_RESTART_S)))
+                await self._be_down(life)
+
+    async def _be_down(self, life: Life) -> None:
+        """Wait until the process is started again; a machine that went down with it takes minutes."""
+        is_long = life.is_killed and self._rng.random() < _LONG_DOWN_SHARE
+        self.watch.is_down = is_long
+        self.counts["machine_down"] += is_long
+        await asyncio.sleep(float(self._rng.uniform(*(_LONG_DOWN_S if is_long else _RESTART_S))))
+        self.watch.is_down = False
 
     def _on_end(self, life: Life) -> None:
         failure = life.failure()
