@@ -5,7 +5,7 @@ stay as they are: an import hook gives the changed text to the one process that 
 nothing is compiled anew and nobody else sees it. Each mutant is played in a fork of a process that has loaded
 everything; there the changed modules, and all that import them, are imported again.
 
-    python tests/mutating.py                     each with the seed that caught it last
+    python tests/mutating.py                     each with the seed that caught it last, first
     python tests/mutating.py --seeds 1..200      look for a seed that catches it
     python tests/mutating.py --seeds 1..200 --only NAME --write
 """
@@ -38,6 +38,7 @@ MUTANTS = Path(__file__).with_name("mutants.toml")
 SOURCES = Path(__file__).parent.parent / "src" / "market_maker"
 _PACKAGE = "market_maker"
 _SIMULATION = "market_maker.faultsim.simulation"
+_OTHERS = range(1, 11)
 _SEED = re.compile(r"^(seed|invariant) = .*$", re.MULTILINE)
 
 
@@ -238,8 +239,11 @@ def play_all(tasks: Sequence[_Task], jobs: int, told: Any) -> list[Caught]:
 
 
 def find(mutants: Sequence[Mutant], seeds: Sequence[int], jobs: int, told: Any) -> dict[str, Caught]:
-    """What catches each mutant; without seeds the one that did last is played."""
-    tasks = [_Task(m.name, m.edits, m.game, seeds or (m.seed,)) for m in mutants]
+    """What catches each mutant; without seeds the one that did last is played, then a few others.
+
+    Any change of the product gives a seed another course, so that the last one may catch nothing any more.
+    """
+    tasks = [_Task(m.name, m.edits, m.game, seeds or (m.seed, *_OTHERS)) for m in mutants]
     return {caught.name: caught for caught in play_all(tasks, jobs, told)}
 
 
@@ -278,7 +282,9 @@ def _range(text: str) -> range:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Plant known bugs and see that the simulator catches each.")
-    parser.add_argument("--seeds", type=_range, default=range(0), metavar="A..B", help="seeds to try")
+    parser.add_argument(
+        "--seeds", type=_range, default=range(0), metavar="A..B", help="seeds to try [the last one]"
+    )
     parser.add_argument("--only", action="append", metavar="NAME", help="this mutant; may be given again")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--write", action="store_true", help="write the seeds into tests/mutants.toml")
