@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from typing import Final, NamedTuple
 
 from market_maker.config_sections import DeadMansSwitchSettings
@@ -45,6 +46,10 @@ _LOSS_SLACK: Final = Decimal("1.25")
 _LOSS_S: Final = 20.0
 # How long it may take to close a position once the kill ladder wants it closed and nothing fails.
 _FLATTENED_S: Final = 45.0
+# The best prices are compared now and then; in so many looks one after another they can not all be in motion.
+_BOOK_EVERY_S: Final = 5.0
+_BOOK_LOOKS: Final = 5
+_BOOK_LEVELS: Final = 3
 # How long an order may rest while halted once requests get through: two requests, a look-up, their pauses.
 _HALTED_S: Final = 15.0
 # How much later than its countdown the switch may have been fed last: a request on its way.
@@ -102,6 +107,7 @@ class Watch:
         self._limit_usd = Decimal(repr(config.of(RiskSettings).max_position_notional_usd))
         self._drawdown_usd = Decimal(repr(config.of(RiskSettings).max_drawdown_usd))
         self._peak_usd, self._over_since_s, self._held_since_s = Decimal(0), -1.0, -1.0
+        self._book_looked_s, self._book_differs = 0.0, 0
         switch = config.of(DeadMansSwitchSettings)
         self._switch_s = switch.dead_man_countdown_s + switch.dead_man_interval_s
         self._countdown_s = switch.dead_man_countdown_s
@@ -201,6 +207,7 @@ class Watch:
         self._check_calm(now_s, desk)
         self._check_loss(now_s, desk, own)
         self._check_flattened(now_s, desk)
+        self._check_book(now_s, desk)
 
     def _desk(self) -> MarketDesk | None:
         strategy = self.life.strategy if self.life is not None and not self.life.is_over else None
@@ -257,6 +264,27 @@ class Watch:
         held_s = 0.0 if self._held_since_s < 0 else now_s - self._held_since_s
         holds = min(held_s, self._all.over_for_s(now_s)) <= _FLATTENED_S
         self._hold("flat", holds=holds, detail=f"{lots} lots for {held_s:.0f} s though to be flattened")
+
+    def _check_book(self, now_s: float, desk: MarketDesk | None) -> None:
+        """Nothing fails: the bot's best prices are those of the exchange's book without our orders."""
+        if now_s - self._book_looked_s < _BOOK_EVERY_S:
+            return
+        self._book_looked_s = now_s
+        if desk is None or not desk.book.trusted or not self.is_quiet(now_s):
+            self._book_differs = 0
+            return
+        book = self._scene.exchange.venue.markets[self._scene.market].book
+        for side in Side:
+            ours = [ticks for ticks, _ in desk.book.levels(side, _BOOK_LEVELS)]
+            levels = (ticks for ticks, _ in book.levels(side) if book.external_lots(side, ticks))
+            theirs = list(islice(levels, _BOOK_LEVELS))
+            if ours != theirs:
+                self._book_differs += 1
+                break
+        else:
+            self._book_differs = 0
+        detail = f"best prices of {side.name} are {theirs}, the bot has {ours}"
+        self._hold("book", holds=self._book_differs < _BOOK_LOOKS, detail=detail)
 
     def _check_guarded(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
         """No process quotes: nothing may rest for longer than the dead man's countdown."""
