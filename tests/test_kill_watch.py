@@ -169,10 +169,10 @@ def test_clocks_that_come_apart_cancel_all_until_they_agree():
         await inside.until(63.0)
         seen["up"] = stands(strategy), inside.open_ids()
         run_gateway.skew_s = 0.0
-        await inside.until(134.0)
+        await inside.until(80.0)
         seen["down"] = stands(strategy), len(inside.open_ids())
 
-    inside, run = play(135.0, during, "kill_step_down_s=2")
+    inside, run = play(81.0, during, "kill_step_down_s=2")
     assert_sound(inside, run)
     assert seen["up"] == ((Step.CANCEL_ALL, Cause.CLOCK), [])
     assert seen["down"] == ((Step.NORMAL, Cause.NONE), 4)

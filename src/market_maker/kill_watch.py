@@ -6,6 +6,7 @@ stop also ends the process. Each change is in the journal, and a latch is kept f
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -88,6 +89,11 @@ class KillWatch:
     def on_skew(self, seconds: float) -> None:
         """Take in how far the clocks are apart."""
         self._skew_s = abs(seconds)
+
+    @property
+    def is_skewed(self) -> bool:
+        """Whether the clocks were so far apart, when last compared, that the ladder asks for a step."""
+        return self._skew_s / self._max_skew_s >= min(filter(None, self._settings.kill_clock), default=math.inf)
 
     def readings(self) -> Readings:
         """What the causes measure now."""

@@ -34,6 +34,8 @@ _KEEP_S: Final = 1.0
 # Shorter than the pause of the circuit breaker, which a market that closes may open for all.
 _MARKETS_S: Final = 3.0
 _CLOCK_S: Final = 60.0
+# A clock that was set right is to be known soon.
+_SKEWED_S: Final = 5.0
 
 
 class Upkeep:
@@ -246,7 +248,7 @@ class Upkeep:
     async def _clock_task(self) -> None:
         """Compare the clocks now and then; they agreed when the session began."""
         while True:
-            await asyncio.sleep(_CLOCK_S)
+            await asyncio.sleep(_SKEWED_S if self.kill.is_skewed else _CLOCK_S)
             if self._may_ask():
                 await self._try(self._check_clock(), "clock_not_compared")
 
