@@ -52,7 +52,9 @@ def status(**changes) -> Status:
     return Status(**(given | changes))
 
 
-def session_that_was_killed(folder, whose=WHOSE, latch=Step.FLATTEN, halt=Reason.RISK_DRAWDOWN):
+def session_that_was_killed(
+    folder, whose=WHOSE, latch=Step.FLATTEN, halt=Reason.RISK_DRAWDOWN, step=Step.NORMAL
+):
     """A journal as a session leaves it that nobody ended."""
     journal = TradeJournal(
         InlineSink(JournalFiles("mm", JournalSettings(journal_dir=str(folder)), SystemClock())), SystemClock()
@@ -67,6 +69,9 @@ def session_that_was_killed(folder, whose=WHOSE, latch=Step.FLATTEN, halt=Reason
         "hedge": {"fees_usd": 1.5, "day": 1},
     }
     journal.keep("checkpoint", fields)
+    if step:
+        ladder = {"step": step.name, "cause": "DRAWDOWN", "latch": "NORMAL", "latched_by": "NONE"}
+        journal.keep("kill_step", ladder)
     journal.close()
 
 
@@ -75,10 +80,10 @@ def answered(capsys, *arguments) -> tuple[int, dict]:
     return code, json.loads(capsys.readouterr().out)
 
 
-def session_that_runs(folder, asked: list[str]) -> Thread:
+def session_that_runs(folder, asked: list[str], **changes) -> Thread:
     """Takes the request as a session does, and says so in its status."""
     folder.mkdir(exist_ok=True)
-    write_status(folder, status())
+    write_status(folder, status(**changes))
     requests = ResumeRequests(folder, os.getpid())
 
     def run():
@@ -118,6 +123,24 @@ def test_a_session_that_runs_and_has_nothing_latched_is_left_alone(tmp_path, cap
     assert main(["resume"]) == ExitCode.OK
     assert "nothing is latched" in capsys.readouterr().err
     assert not list(folder.glob("resume*"))
+
+
+@pytest.mark.parametrize("cause", ["DRAWDOWN", "DAY_LOSS"])
+def test_a_loss_that_only_profit_would_bring_down_is_lifted_though_it_is_not_latched(tmp_path, capsys, cause):
+    lost = {"kill_step": "REDUCE_ONLY", "kill_cause": cause, "kill_latch": ""}
+    thread = session_that_runs(tmp_path / "journal", asked := [], **lost)
+    code, found = answered(capsys)
+    thread.join()
+    assert (code, len(asked)) == (ExitCode.OK, 1)
+    assert (found["resumed"], found["step"], found["cause"]) == (True, "REDUCE_ONLY", cause)
+
+
+def test_such_a_loss_is_lifted_for_the_next_start_too(tmp_path, capsys):
+    session_that_was_killed(tmp_path / "journal", latch=Step.NORMAL, halt=Reason.NONE, step=Step.REDUCE_ONLY)
+    code, found = answered(capsys)
+    assert (code, found["resumed"], found["step"], found["cause"]) == (0, True, "REDUCE_ONLY", "DRAWDOWN")
+    assert read_past(tmp_path / "journal", WHOSE).risk is None
+    assert not answered(capsys)[1]["resumed"]
 
 
 def test_where_nothing_runs_the_next_start_finds_nothing_latched(tmp_path, capsys):

@@ -120,6 +120,39 @@ def test_the_last_step_ends_the_session_flat():
     assert inside.now_s < 12.0
 
 
+@pytest.mark.parametrize("usd", [1_100, 2_000])
+def test_a_stop_that_rests_reducing_orders_gives_way_to_the_ladder(usd):
+    async def during(inside, strategy):
+        await inside.until(4.0)
+        strategy.stop.ask("a test")
+        await inside.until(6.0)
+        fall(inside, strategy, usd)
+
+    inside, run = play(60.0, during, "max_position_notional_usd=100000", lots=20_000, action="reduce")
+    assert_sound(inside, run)
+    assert inside.account.position_lots(BTC) == 0
+    assert run.outcome.why == "a test"
+    assert inside.now_s < 15.0
+
+
+def test_a_bot_that_may_only_reduce_earns_nothing_back_and_quotes_again_once_resumed():
+    seen = {}
+
+    async def during(inside, strategy):
+        await inside.until(4.0)
+        fall(inside, strategy, 800)
+        await inside.until(90.0)
+        seen["before"] = stands(strategy), inside.open_ids()
+        strategy.kill.resume("a test")
+        await inside.until(95.0)
+        seen["after"] = stands(strategy), len(inside.open_ids())
+
+    inside, run = play(96.0, during, "kill_step_down_s=2", scenario="flat")
+    assert_sound(inside, run)
+    assert seen["before"] == ((Step.REDUCE_ONLY, Cause.DRAWDOWN), [])
+    assert seen["after"] == ((Step.NORMAL, Cause.NONE), 4)
+
+
 def test_half_of_the_loss_that_is_allowed_widens_what_opens_risk():
     seen = {}
 

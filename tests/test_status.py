@@ -126,5 +126,7 @@ def test_where_the_kill_ladder_stands_is_shown_with_the_way_down():
     assert "kill ladder" not in shown(status())
     latency = shown(status(kill_step="WIDEN", kill_cause="LATENCY"))
     assert "kill ladder: widen for latency; it comes down by itself" in latency
+    lost = shown(status(kill_step="REDUCE_ONLY", kill_cause="DRAWDOWN"))
+    assert "reduce only for drawdown; it comes down with profit, or by mm resume" in lost
     latched = shown(status(kill_step="FLATTEN", kill_cause="DRAWDOWN", kill_latch="FLATTEN"))
     assert "kill ladder: flatten for drawdown; latched: mm resume lifts it" in latched

@@ -52,6 +52,8 @@ REASONS: Final = {
     Cause.CLOCK: Reason.CLOCK_SKEWED,
     Cause.TOXIC_FILLS: Reason.TOXIC_FILLS,
 }
+# They are over when money has come back, or once somebody resumes: a bot that may only reduce earns nothing.
+LOSSES: Final = frozenset({Cause.DRAWDOWN, Cause.DAY_LOSS})
 _STEPS: Final = len(Step) - 1
 
 

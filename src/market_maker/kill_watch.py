@@ -93,7 +93,9 @@ class KillWatch:
     @property
     def is_skewed(self) -> bool:
         """Whether the clocks were so far apart, when last compared, that the ladder asks for a step."""
-        return self._skew_s / self._max_skew_s >= min(filter(None, self._settings.kill_clock), default=math.inf)
+        return self._skew_s / self._max_skew_s >= min(
+            filter(None, self._settings.kill_clock), default=math.inf
+        )
 
     def readings(self) -> Readings:
         """What the causes measure now."""
@@ -162,7 +164,8 @@ class KillWatch:
         session.refresh_limits(self._orders, self._account)
         for desk in session.desks.values():
             self._refresh(desk)
-        if after.step == Step.STOP:
+        # A second wish would be one to hurry, and leave the position.
+        if after.step == Step.STOP and not self._stop.asked.is_set():
             self._stop.ask(f"kill ladder: STOP for {after.cause.name}")
 
 

@@ -58,6 +58,8 @@ class Past:
         Peak and start of the day; None where they are to begin anew.
     latch, latched_by : Step, Cause
         Where the kill ladder was latched.
+    step, cause : Step, Cause
+        Where it stood last, latched or not.
     hedge_fees_usd, hedge_day : float, int
         What hedges have paid on a day, counted from the epoch.
     begun_ns : int
@@ -79,6 +81,8 @@ class Past:
     risk: RiskState | None = None
     latch: Step = Step.NORMAL
     latched_by: Cause = Cause.NONE
+    step: Step = Step.NORMAL
+    cause: Cause = Cause.NONE
     hedge_fees_usd: float = 0.0
     hedge_day: int = -1
     begun_ns: int = 0
@@ -199,7 +203,11 @@ class _Fold:
             self._checkpoint(record)
         elif kind == KILL_STEP:
             self._past = replace(
-                self._past, latch=Step[record["latch"]], latched_by=Cause[record["latched_by"]]
+                self._past,
+                latch=Step[record["latch"]],
+                latched_by=Cause[record["latched_by"]],
+                step=Step[record["step"]],
+                cause=Cause[record["cause"]],
             )
         elif kind == RESUMED:
             self._resumed(record)
@@ -227,6 +235,13 @@ class _Fold:
 
     def _resumed(self, record: Record) -> None:
         """Whoever resumed has lifted the latch, and accepted the positions if there was a doubt."""
-        self._past = replace(self._past, risk=None, latch=Step.NORMAL, latched_by=Cause.NONE)
+        self._past = replace(
+            self._past,
+            risk=None,
+            latch=Step.NORMAL,
+            latched_by=Cause.NONE,
+            step=Step.NORMAL,
+            cause=Cause.NONE,
+        )
         if record.get("accepts_positions"):
             self._past = replace(self._past, positions_accepted=True)

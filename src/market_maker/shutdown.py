@@ -66,6 +66,9 @@ async def reduce_position(
     session.refresh_limits(orders, account)
     deadline_ns = session.clock.now_ns() + round(settings.stop_reduce_s * NS_PER_S)
     while session.clock.now_ns() < deadline_ns and not (session.is_flat() or hurried.is_set()):
+        if session.standing.step >= Step.FLATTEN:
+            # Nothing rests any more that could reduce.
+            return
         await _step(hurried)
 
 

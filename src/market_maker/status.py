@@ -13,6 +13,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from market_maker.kill_ladder import LOSSES
+
 FILE_NAME = "status.json"
 STOPPED = "STOPPED"
 
@@ -178,5 +180,7 @@ def status_view(status: Status, footer: str = "") -> Group:
 def _ladder_text(status: Status) -> Text:
     """Where the kill ladder stands, and how it comes down."""
     words = f"{status.kill_step} for {status.kill_cause}".lower().replace("_", " ")
-    lifted = "latched: mm resume lifts it" if status.kill_latch else "it comes down by itself"
+    by_loss = status.kill_cause in {cause.name for cause in LOSSES}
+    unlatched = "it comes down with profit, or by mm resume" if by_loss else "it comes down by itself"
+    lifted = "latched: mm resume lifts it" if status.kill_latch else unlatched
     return Text(f"kill ladder: {words}; {lifted}", style="bold red" if status.kill_latch else "yellow")

@@ -15,7 +15,7 @@ from market_maker.config import Config
 from market_maker.config_sections import Network, SessionSettings
 from market_maker.domain import NS_PER_S, Reason
 from market_maker.journal_files import JournalFiles, JournalSettings
-from market_maker.kill_ladder import Step
+from market_maker.kill_ladder import LOSSES, Step
 from market_maker.order_records import OrderSettings
 from market_maker.past import RESUMED, Past, latest_past
 from market_maker.resume_requests import ResumeRequests
@@ -72,7 +72,7 @@ def resume_session(
     """
     clock, status = SystemClock(), _running(folder)
     if status is not None:
-        if not status.kill_latch:
+        if not _is_liftable(status):
             return Lifted(running=True, step="", cause="", is_done=True)
         _confirm(status.venue, confirmed)
         return asyncio.run(_ask(folder, status, why, clock))
@@ -113,10 +113,16 @@ async def _ask(folder: Path, status: Status, why: str, clock: Clock) -> Lifted:
     while not is_done and clock.now_ns() < deadline_ns:
         await asyncio.sleep(_LOOK_S)
         now = _running(folder)
-        is_done = now is not None and not now.kill_latch
+        is_done = now is not None and not _is_liftable(now)
     if not is_done:
         requests.drop()
-    return Lifted(running=True, step=status.kill_latch, cause=status.kill_cause, is_done=is_done)
+    step = status.kill_latch or status.kill_step
+    return Lifted(running=True, step=step, cause=status.kill_cause, is_done=is_done)
+
+
+def _is_liftable(status: Status) -> bool:
+    """Whether time alone does not bring the ladder down."""
+    return bool(status.kill_latch) or status.kill_cause in {cause.name for cause in LOSSES}
 
 
 def _of_past(past: Past | None, *, accept_positions: bool) -> Lifted:
@@ -126,7 +132,9 @@ def _of_past(past: Past | None, *, accept_positions: bool) -> Lifted:
     halt = Reason.NONE if past.risk is None else past.risk.halt
     step, cause = past.latch.name, past.latched_by.name
     if past.latch == Step.NORMAL:
-        step, cause = (Step.REDUCE_ONLY.name, halt.name) if halt else ("", "")
+        by_loss = past.step if past.cause in LOSSES else Step.NORMAL
+        step, cause = (by_loss.name, past.cause.name) if by_loss else ("", "")
+        step, cause = (Step.REDUCE_ONLY.name, halt.name) if halt else (step, cause)
     return Lifted(running=False, step=step, cause=cause, is_done=True, accepts_positions=accept_positions)
 
 
