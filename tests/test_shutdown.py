@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from decimal import Decimal
 from itertools import pairwise
 
@@ -24,11 +25,17 @@ def stop_at(
 
     async def main():
         inside = Inside(scenario, exchange_rules=exchange_rules)
+        # A loop that has sockets asks the kernel at every step, and so hears of a signal at once.
+        ours, theirs = socket.socketpair()
+        asyncio.get_running_loop().add_reader(ours, bool)
         later = asyncio.get_running_loop().call_later
         asking = [later(at_s + 0.07 * n, signal.raise_signal, number) for n in range(times)]
         run = await inside.session(seconds, *settings)
         for timer in asking:
             timer.cancel()
+        asyncio.get_running_loop().remove_reader(ours)
+        ours.close()
+        theirs.close()
         # What is still under way at the exchange arrives.
         await asyncio.sleep(10.0)
         return inside, run
