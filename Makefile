@@ -22,7 +22,7 @@ PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
-.PHONY: help setup compiled demo test test-pure check fuzz audit kill-rounds bench parity study ablation docs lock clean
+.PHONY: help setup compiled demo test test-pure check fuzz audit mutants kill-rounds bench parity study ablation docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ fuzz: $(VENV)/.installed ## Fuzz the decoders and play the state machines for lo
 
 audit: .venv-audit/.installed ## Ask for known vulnerabilities in what requirements.lock pins; needs a network
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
+mutants: $(VENV)/.installed ## Plant known bugs one at a time; the simulator must catch each; make mutants ARGS="--seeds 1..200 --write"
+	$(BIN)/python tests/mutating.py $(ARGS)
 
 kill-rounds: $(VENV)/.installed ## Kill the bot at random instants, a hundred times, and compare all books; twenty minutes
 	$(BIN)/python benchmarks/kill_rounds.py --rounds 100 $(ARGS)
