@@ -12,7 +12,7 @@ from inside import BTC, Inside, assert_sound, in_virtual_time, rules
 from market_maker.domain import Side
 from market_maker.emulator.requests import TimeInForce
 from market_maker.emulator.rules import Delay, Mode
-from market_maker.gateway import OutcomeUnknown
+from market_maker.gateway import MarketNotFound, OutcomeUnknown
 from market_maker.instrument import MarketStatus
 
 SLOW = Delay(base_ms=300.0, tail_ms=400.0)
@@ -146,6 +146,70 @@ def test_flatten_takes_the_position_off_the_market_at_once(side):
     assert_sound(inside, run)
     assert inside.account.position_lots(BTC) == 0
     assert inside.now_s < 6.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loses", [(), ("ORDER", "TRADE")])
+def test_a_closing_order_that_nobody_answers_is_looked_up_and_followed_by_another(loses):
+    async def main():
+        inside = Inside("calm")
+        await inside.until(0.5)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 200, 2_000)
+
+        async def during(strategy):
+            await inside.until(3.0)
+            strategy.stop.ask("a test")
+            while strategy.orders.working():
+                await inside.until(inside.now_s + 0.01)
+            if loses:
+                inside.driver.losing = set(loses)
+            else:
+                strategy.session.gateway.fail["place"].append(OutcomeUnknown("nobody answers"))
+
+        return inside, await inside.session(20.0, "stop_action=flatten", during=during)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert inside.account.position_lots(BTC) == 0
+    assert not run.records("position_left")
+    assert inside.now_s < 25.0
+
+
+def test_a_market_that_is_gone_does_not_keep_the_others_from_being_closed():
+    async def main():
+        inside = Inside(markets=(BTC, "ETH-USD"))
+        await inside.until(0.5)
+        for market in inside.markets:
+            await inside.order(Side.BUY, inside.best(Side.SELL, market) + 200, 2_000, market=market)
+
+        async def during(strategy):
+            await inside.until(3.0)
+            strategy.stop.ask("a test")
+            while strategy.orders.working():
+                await inside.until(inside.now_s + 0.01)
+            # The first market's closing order comes first.
+            strategy.session.gateway.fail["place"].append(MarketNotFound("no such market", 1001))
+
+        return inside, await inside.session(20.0, "stop_action=flatten", during=during)
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert [inside.account.position_lots(market) for market in inside.markets] == [0, 0]
+
+
+def test_what_is_left_of_a_fill_and_smaller_than_any_order_is_no_reason_to_go_on_asking():
+    async def main():
+        inside = Inside()
+        await inside.until(0.5)
+        await inside.order(Side.BUY, inside.best(Side.SELL) + 200, 25)
+        await inside.order(Side.SELL, inside.best(Side.BUY) - 200, 20)
+        return inside, await inside.session(0.0, "stop_action=flatten")
+
+    inside, run = in_virtual_time(main)
+    assert_sound(inside, run)
+    assert run.gateway.made("place") == []
+    assert [note["lots"] for note in run.records("position_left")] == [{BTC: 5}]
+    assert inside.now_s < 5.0
 
 
 @pytest.mark.parametrize("side", list(Side))

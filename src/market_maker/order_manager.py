@@ -271,8 +271,10 @@ class OrderManager(OrderRequests):
             return
         since_ns = min(order.placed_ns for order in waiting) - _CLOCK_SKEW_NS
         for fills in await self._ask(self._gateway.fills(since_ns)):
-            for fill in fills:
-                self.on_fill(fill)
+            for report in fills:
+                # What matched before we began is in the position that we began with.
+                if report.fill.order_id in self._external_ids:
+                    self.on_fill(report)
         for order in waiting:
             order.trade_looks += 1
 

@@ -104,14 +104,19 @@ class PositionExit:
             rest_ns = min(2 * rest_ns, _LONGEST_REST_NS)
 
     def _is_done(self) -> bool:
-        return self._session.is_flat() or self._hurried.is_set()
+        return not self._held() or self._hurried.is_set()
+
+    def _held(self) -> list[MarketDesk]:
+        """Markets with a position; the exchange takes no order that is as small as the rest of a fill."""
+        session = self._session
+        return [
+            desk
+            for name, desk in session.desks.items()
+            if abs(session.ledger.position_lots(name)) >= max(1, desk.instrument.min_lots)
+        ]
 
     def _has_books(self) -> bool:
-        session = self._session
-        return all(
-            desk.book.book is not None or not session.ledger.position_lots(name)
-            for name, desk in session.desks.items()
-        )
+        return all(desk.book.book is not None for desk in self._held())
 
     async def _step(self) -> None:
         with suppress(TimeoutError):
@@ -120,13 +125,15 @@ class PositionExit:
 
     async def _send_all(self, style: OrderStyle) -> bool:
         """Send an order that closes its position in each market; False where the exchange takes none."""
-        try:
-            for desk in self._session.desks.values():
+        held, refused = self._held(), 0
+        for desk in held:
+            try:
                 await self._reduce(desk, style)
-        except VenueError as error:
-            self._session.journal.note("not_flattened", {"why": str(error)})
-            return False
-        return True
+            except VenueError as error:
+                # A market that is gone keeps none of the others from being closed.
+                refused += 1
+                self._session.journal.note("not_flattened", {"market": desk.name, "why": str(error)})
+        return refused < len(held) or not held
 
     async def _reduce(self, desk: MarketDesk, style: OrderStyle) -> None:
         session, orders = self._session, self._orders
@@ -134,7 +141,7 @@ class PositionExit:
         side = Side.SELL if lots > 0 else Side.BUY
         slot = SlotId(desk.name, side, EXIT_LEVEL)
         now_ns = session.clock.now_ns()
-        if lots == 0 or now_ns < orders.rate_limited_until_ns or orders.slot_order(slot) is not None:
+        if now_ns < orders.rate_limited_until_ns or orders.slot_order(slot) is not None:
             return
         # A book that is only old will do; one with a gap may be anywhere.
         if style == OrderStyle.IMMEDIATE_OR_CANCEL:

@@ -15,6 +15,7 @@ from market_maker.position_exit import PositionExit
 from market_maker.session import Session
 
 _STEP_S: Final = 0.25
+_SETTLE_S: Final = 1.0
 # How long the book of a position may take to come.
 _BOOKS_NS: Final = 10 * NS_PER_S
 
@@ -88,6 +89,14 @@ async def books_for_positions(session: Session, hurried: asyncio.Event) -> None:
         await _step(hurried)
 
 
+async def _settle(session: Session, orders: OrderManager) -> None:
+    """Look up orders, as while quoting: one of which nothing is known is in the way of the next."""
+    while True:
+        await asyncio.sleep(_SETTLE_S)
+        if any(any(orders.exposure(name)) for name in session.desks):
+            await orders.reconcile()
+
+
 async def flatten_position(
     session: Session,
     orders: OrderManager,
@@ -108,7 +117,12 @@ async def flatten_position(
     deadline_ns = session.clock.now_ns() + round(settings.stop_reduce_s * NS_PER_S)
     way_out = PositionExit(session, orders, account, hurried)
     way_out.remaining = remaining
-    await way_out.run(lambda: session.clock.now_ns() >= deadline_ns)
+    settling = asyncio.ensure_future(_settle(session, orders))
+    try:
+        await way_out.run(lambda: session.clock.now_ns() >= deadline_ns)
+    finally:
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
     if not session.is_flat():
         lots = {name: session.ledger.position_lots(name) for name in session.desks}
         session.journal.note("position_left", {"lots": lots})
