@@ -168,6 +168,16 @@ def test_where_nothing_runs_the_next_start_finds_nothing_latched(tmp_path, capsy
     )
 
 
+def test_however_many_demos_came_since_what_is_latched_stays_so(tmp_path, capsys):
+    folder = tmp_path / "journal"
+    session_that_was_killed(folder)
+    for number in range(60):
+        path = folder / f"mm-20260105T000000.{number:06d}-0000.jsonl"
+        path.write_text('{"type":"session_start","t":1}\n')
+    assert read_past(folder, WHOSE).latch is Step.FLATTEN
+    assert answered(capsys)[1]["resumed"]
+
+
 def test_a_halt_of_the_risk_manager_alone_is_lifted_too(tmp_path, capsys):
     session_that_was_killed(tmp_path / "journal", latch=Step.NORMAL)
     code, found = answered(capsys)
@@ -187,7 +197,10 @@ def test_positions_are_accepted_only_where_that_is_said(tmp_path, capsys):
 
 def test_nothing_that_ever_ran_has_nothing_latched(tmp_path, capsys):
     assert main(["resume", "--folder", str(tmp_path / "elsewhere")]) == ExitCode.OK
-    assert "nothing is latched" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nothing is latched" in said
+    # Settings of the command line are not known here: a session on mainnet is looked for with its own.
+    assert "on testnet under the prefix mm in " in said
     # Another bot's latch is its own.
     session_that_was_killed(tmp_path / "journal", Whose("testnet", "7", "other"))
     assert not answered(capsys)[1]["resumed"]

@@ -94,7 +94,7 @@ def check_ladder_step(past: Past) -> None:
     if past.latch == Step.STOP:
         msg = (
             f"expected no latched stop, the kill ladder ended an earlier session for {past.latched_by.name};"
-            " look into why, then mm resume"
+            " look into why, then mm resume (with the settings of this start: network, prefix, journal)"
         )
         raise StoppedByLadder(msg)
 

@@ -6,8 +6,9 @@ its limits, the step that the kill ladder was latched on, what hedges have paid 
 and the fills that it has noted. A line that a crash tore is left out: it was not yet said.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +25,8 @@ KILL_STEP: Final = "kill_step"
 _KINDS: Final = (CHECKPOINT, RESUMED, KILL_STEP, "fill", "funding", "order_sent")
 _WANTED: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
 _SESSIONS_BACK: Final = 50
+# Lines within which a session says whose it is.
+_BEGIN: Final = 1_000
 # More than can have been sent within the life of one.
 _ORDERS_KEPT: Final = 5_000
 # A fill is journalled this long after it was made, at most, or is to be looked for when positions differ.
@@ -124,10 +127,10 @@ def read_past(folder: Path, whose: Whose) -> Past:
     """
     found: list[list[dict[str, Any]]] = []
     past = Past(whose)
-    for files in session_files(folder)[:_SESSIONS_BACK]:
-        records = [record for path in files for record in _records(path)]
-        if not any(True for _ in _ours(records, whose)):
+    for files in session_files(folder):
+        if whose not in _bots_of(files) or len(found) == _SESSIONS_BACK:
             continue
+        records = [record for path in files for record in _records(path)]
         if past.is_known and int(records[-1]["t"]) < past.asks_since_ns:
             break
         found.insert(0, records)
@@ -137,16 +140,24 @@ def read_past(folder: Path, whose: Whose) -> Past:
 
 def latest_past(folder: Path, venue: str, prefix: str) -> Past | None:
     """Past of the bot that traded last at a venue under a prefix, whatever the account; None if none did."""
-    for files in session_files(folder)[:_SESSIONS_BACK]:
-        for record in (record for path in files for record in _records(path)):
-            if record.get("venue") == venue and record.get("prefix") == prefix:
-                return read_past(folder, Whose(venue, record["account"], prefix))
+    for files in session_files(folder):
+        for bot in _bots_of(files):
+            if bot.venue == venue and bot.prefix == prefix:
+                return read_past(folder, bot)
     return None
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def _bots_of(files: Sequence[Path]) -> list[Whose]:
+    """Whose a session is: it says so as it begins. One that had no past, such as a demo, is nobody's."""
+    # Whoever deletes old parts leaves a session without its begin.
+    lines = _BEGIN if files[0].stem.endswith("-0000") else None
+    begun = (record for record in _records(files[0], lines) if "prefix" in record)
+    return [Whose(record["venue"], record["account"], record["prefix"]) for record in begun]
+
+
+def _records(path: Path, lines: int | None = None) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        for line in file:
+        for line in islice(file, lines):
             if line.startswith(_WANTED) and line.endswith(b"}\n"):
                 try:
                     yield msgspec.json.decode(line, type=dict[str, Any])

@@ -28,17 +28,22 @@ _LOOK_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """What came of it: what was latched and for what, whether a process runs, whether it is lifted now."""
+    """What came of it: what was latched and for what, whether a process runs, whether it is lifted now.
+
+    `where` is what was looked at, in words.
+    """
 
     running: bool
     step: str
     cause: str
     is_done: bool
     accepts_positions: bool = False
+    where: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """As `--json` has it."""
         fields = asdict(self)
+        del fields["where"]
         return {"resumed": fields.pop("is_done") and self.has_effect, **fields}
 
     @property
@@ -50,7 +55,7 @@ class Lifted:
     def text(self) -> str:
         """As a person reads it."""
         if not self.has_effect:
-            return "nothing is latched: the kill ladder comes down by itself"
+            return f"nothing is latched {self.where}: the kill ladder comes down by itself"
         what = f"{self.step} for {self.cause}" if self.step else "the doubt about positions"
         if not self.is_done:
             return f"{what}: the process that runs did not lift it in time; see mm status"
@@ -73,12 +78,15 @@ def resume_session(
     clock, status = SystemClock(), _running(folder)
     if status is not None:
         if not _is_liftable(status):
-            return Lifted(running=True, step="", cause="", is_done=True)
+            where = f"in the session on {status.venue} that runs"
+            return Lifted(running=True, step="", cause="", is_done=True, where=where)
         _confirm(status.venue, confirmed)
         return asyncio.run(_ask(folder, status, why, clock))
     settings = config.of(SessionSettings)
-    past = latest_past(folder, settings.network.value, config.of(OrderSettings).order_id_prefix)
-    lifted = _of_past(past, accept_positions=accept_positions)
+    venue, prefix = settings.network.value, config.of(OrderSettings).order_id_prefix
+    past = latest_past(folder, venue, prefix)
+    where = f"on {venue} under the prefix {prefix} in {folder}"
+    lifted = replace(_of_past(past, accept_positions=accept_positions), where=where)
     if past is not None and lifted.has_effect:
         _confirm(past.whose.venue, confirmed)
         _write(config, folder, past, why, clock, lifted)
