@@ -91,6 +91,8 @@ class Watch:
         Steps of the exchange so far.
     life : Life or None
         The process that trades at present.
+    second_until_ns : int
+        Until when orders of a second process, started by mistake, may rest.
     is_down : bool
         Nobody is there to start a process for the time being.
     """
@@ -98,6 +100,7 @@ class Watch:
     def __init__(self, scene: Scene, report: Callable[[str, str], None]) -> None:
         self.steps = 0
         self.life: Life | None = None
+        self.second_until_ns = 0
         self.is_down = False
         self._scene = scene
         self._report = report
@@ -159,7 +162,7 @@ class Watch:
         seen = (position, *self._account.open)
         if seen != self._seen:
             self._seen = seen
-            self._check_exposure(position)
+            self._check_exposure(position, now_ns)
             self._check_foreign(now_ns)
 
     def _note_mark(self, now_ns: int) -> None:
@@ -172,17 +175,19 @@ class Watch:
         while len(marks) > 1 and marks[1][0] <= now_ns - _MARKS_NS:
             marks.popleft()
 
-    def _check_exposure(self, position: int) -> None:
+    def _check_exposure(self, position: int, now_ns: int) -> None:
         """Worst case: the position and all orders of ours of a side, at the lowest mark of late.
 
-        Only where it has grown: the price may carry a position past its limit, an order may not.
+        Only where it has grown: the price may carry a position past its limit, an order may not. Of two bots
+        that somebody started by mistake each keeps to the limit, and hears of the other's orders too late.
         """
+        bots = 1 if now_ns >= self.second_until_ns else 2
         for side in Side:
             orders = [order for order in self.own_open() if order.side is side]
             adding = sum(order.remaining_lots for order in orders if not order.request.reduce_only)
             worst = side * position + adding
             if worst > max(self._worst[side], 0) and self._marks:
-                most = int(self._limit_usd / (self._marks[0][1] * self._step_usd))
+                most = bots * int(self._limit_usd / (self._marks[0][1] * self._step_usd))
                 detail = f"{worst} lots of at most {most}: position {position}"
                 self._hold(f"exposure {side.name}", holds=worst <= most, detail=detail)
             self._worst[side] = worst

@@ -341,13 +341,18 @@ class World:
     def start_second(self, fault: PlannedFault) -> Callable[[], None]:
         """Somebody starts the bot once more."""
         life = Life(self._second, "second")
+        self.watch.second_until_ns = _FOREVER_NS
 
         def undo() -> None:
             life.kill(0.0)
+            # What it left is cancelled by the first, if that is there and can.
+            self.watch.second_until_ns = self.clock.now_ns() + _LEFT_NS
 
         return undo
 
 
+_FOREVER_NS: Final = 1 << 62
+_LEFT_NS: Final = 60 * NS_PER_S
 _AT_FILL: Final = 0.4
 _AT_REQUEST: Final = 0.6
 _AT_START: Final = 0.8
