@@ -128,7 +128,7 @@ def test_other_estimates_of_volatility_stand_beside_sigma(mm, markets):
     assert ranges["rogers_satchell_bps"] == pytest.approx(found["volatility"]["sigma_bps"], rel=0.35)
     _, out, _ = mm(markets)
     words = " ".join(out.split())
-    for row in ("one-minute closes", "Rogers-Satchell", "bipower", "share of jumps", "micro-price"):
+    for row in ("one-minute closes", "Rogers, Satchell", "bipower", "share of jumps", "micro-price"):
         assert row in words
 
 

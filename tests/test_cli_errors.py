@@ -346,3 +346,18 @@ def test_the_corrupt_line_past_the_time_that_was_asked_for_is_no_matter(mm, fold
     code, out, err = follow(mm, spoilt(folder), "--json", seconds="3")
     assert (code, told(err)) == (ExitCode.OK, [])
     assert Decimal(json.loads(out)["runs"][0]["pnl_usd"]["total"]) == 0
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "2026-02-30", ""])
+def test_a_day_that_is_none_is_told_as_what_was_expected(mm, day):
+    code, out, err = mm("reconcile", "--day", day)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert f"expected a day as YYYY-MM-DD, was {day!r}" in err
+
+
+@pytest.mark.slow
+def test_a_status_file_that_can_not_be_written_is_told_once(mm, folder):
+    (folder / "journal" / "status.json").mkdir(parents=True)
+    code, _, err = mm("demo", *PLAY)
+    assert code == ExitCode.OK
+    assert err.count("the status file can not be written") == 1

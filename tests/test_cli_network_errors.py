@@ -239,5 +239,5 @@ def test_a_signal_while_connecting_ends_it_at_once(folder, number):
                 process.send_signal(number)
                 out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (ExitCode.INTERRUPTED, b"")
-    assert err == b"mm: stopped before it began; nothing was sent.\n"
+    assert err == b"mm: stopped; no session had begun, and nothing was sent.\n"
     assert not (folder / FILE_NAME).exists()

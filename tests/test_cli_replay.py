@@ -56,6 +56,8 @@ def test_a_difference_is_shown_with_its_inputs_and_fails(tmp_path, capsys, monke
     code, out, _ = replay(capsys, journal, "--until-first-difference")
     assert code == ExitCode.FAILED
     assert "DIFFERENT" in out
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "…" not in replay(capsys, journal, "--until-first-difference")[1]
     assert f"1. decision: {X} " in out
     assert "Ended at the first difference." in out
     assert f"│ price_ticks │ {price ^ 1} " in out

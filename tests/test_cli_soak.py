@@ -80,6 +80,14 @@ def test_a_short_soak_says_so_and_guesses_nothing(capsys):
     assert "Nothing failed; no trend could be judged." in said
 
 
+def test_the_table_fits_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    print_soak(soaked(samples(2, memory_mb=lambda hours: 650 + 300_000 * hours)))
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert all(words in said for words in ("later half", "per hour", "too short", "python blocks"))
+
+
 def test_a_bot_that_ends_by_itself_or_not_in_order_is_a_problem():
     end = BotEnd(3, {}, "mm: the exchange is gone")
     [problem] = soaked(samples(30), end, ended_early=True).problems

@@ -33,12 +33,12 @@ def status(**changes) -> Status:
         sigma_bps=12.3,
         mid="84001.5",
         position="0.02",
-        position_usd="1,680.03",
+        position_usd=changes.pop("position_usd", "1,680.03"),
         fills=7,
         pnl_usd="-1.25",
         latency_ms=85.0,
         halt=changes.pop("halt", ""),
-        quotes=quotes,
+        quotes=changes.pop("quotes", quotes),
     )
     given = {
         "pid": os.getpid(),
@@ -76,6 +76,13 @@ def test_what_is_written_is_for_its_owner_alone(tmp_path):
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
 
+def test_what_can_not_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "status.json").mkdir()
+    with pytest.raises(OSError):  # noqa: PT011  (whichever the system says)
+        write_status(tmp_path, status())
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
 def test_a_folder_without_a_status_says_so(tmp_path):
     with pytest.raises(StatusError, match="nothing has run"):
         read_status(tmp_path)
@@ -102,6 +109,20 @@ def test_the_view_has_the_quotes_and_the_reason_for_each_that_is_missing():
         assert part in text
     assert "stream lost" not in text
     assert "Ctrl-C stops" in text
+
+
+def test_nothing_of_the_view_is_cut_off_at_80_columns():
+    quotes = [
+        QuoteStatus(side, level, "84047.5", "0.01189", "LIVE", "")
+        for side in ("BUY", "SELL")
+        for level in (0, 1)
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(status_view(status(halt="CIRCUIT_BREAKER", quotes=quotes, position_usd="-10,680.03")))
+    text = console.export_text()
+    assert "…" not in text
+    for words in ("7 fills", "-1.25 $", "-10,680.03 $", "84047.5", "0.01189 @", "breaker"):
+        assert words in text
 
 
 def test_the_view_says_that_a_market_is_halted():

@@ -225,12 +225,12 @@ def test_a_run_without_time():
     assert (entry["seconds"], entry["orders"]["per_minute"]) == (0.0, 0.0)
 
 
-def test_table_is_readable_at_100_columns():
-    console = Console(width=100, record=True, file=io.StringIO())
+def test_table_is_readable_at_80_columns():
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(summary_table([run(market=name) for name in ("BTC-USD", "ETH-USD", "WILD-USD", "SOL-USD")]))
     text = console.export_text()
     lines = text.splitlines()
-    assert max(len(line) for line in lines) <= 100
+    assert max(len(line) for line in lines) <= 80
     assert "…" not in text
     for words in (
         "BTC-USD",
@@ -251,7 +251,7 @@ def test_table_of_nothing():
 def test_table_shows_dashes_where_there_is_nothing():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(summary_table([run(uptime=Uptime(0, 0), markouts_bps={})]))
-    assert console.export_text().count(" - ") >= 3
+    assert console.export_text().count(" -│") >= 3
 
 
 def test_a_ladder_stands_beside_the_rest():

@@ -11,7 +11,7 @@ _INTERRUPTED = 130
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     # Not an exception: raised in the middle of an import it would come out as any other. No session has
     # begun, so nothing is at stake; once one has, the event loop meets the signals (strategy.Stop).
-    os.write(2, b"mm: stopped before it began; nothing was sent.\n")
+    os.write(2, b"mm: stopped; no session had begun, and nothing was sent.\n")
     if "--json" in sys.argv:
         # Nobody asked the exchange: what an earlier run left open there is not known.
         account = f'{{"open_orders":null,"stopped_by":"{signal.Signals(number).name}"}}'

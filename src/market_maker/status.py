@@ -88,9 +88,14 @@ def write_status(folder: Path, status: Status) -> None:
     temporary = folder / f".{FILE_NAME}.{os.getpid()}"
     # It tells positions and money: like the journal beside it, it is nobody else's.
     descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(status))
-    temporary.replace(folder / FILE_NAME)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(status))
+        temporary.replace(folder / FILE_NAME)
+    except OSError:
+        # A full disk is not left fuller.
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_status(folder: Path) -> Status:
@@ -144,12 +149,13 @@ def _quotes(market: MarketStatus, side: str) -> Text:
 
 
 def status_view(status: Status, footer: str = "") -> Group:
-    """Live picture of a status for a terminal of 100 columns or more."""
-    table = Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False)
-    for heading in ("market", "regime", "position"):
-        table.add_column(heading, no_wrap=True)
+    """Live picture of a status for a terminal of 80 columns or more."""
+    table = Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False, collapse_padding=True)
+    table.add_column("market", no_wrap=True)
+    table.add_column("regime", min_width=12)
+    table.add_column("position", no_wrap=True)
     for heading in ("bids", "asks"):
-        table.add_column(heading, min_width=15)
+        table.add_column(heading, min_width=14)
     table.add_column("result", justify="right", no_wrap=True)
     for market in status.markets:
         style = _REGIME_STYLE.get(market.regime, "")

@@ -338,16 +338,17 @@ def to_json(runs: Iterable[RunSummary], account: Mapping[str, object] | None = N
 
 
 def summary_table(runs: Sequence[RunSummary]) -> Group:
-    """Summary for a terminal of 100 columns: a column for each run, three to a table."""
+    """Summary for a terminal of 80 columns: a column for each run, three to a table."""
     chunks = [runs[start : start + _RUNS_A_TABLE] for start in range(0, len(runs), _RUNS_A_TABLE)]
     return Group(*(_table(chunk) for chunk in chunks))
 
 
 def _table(runs: Sequence[RunSummary]) -> Table:
-    table = Table(title="Summary")
+    # A reason of 16 letters fits three times beside the labels.
+    table = Table(title="Summary", pad_edge=False)
     table.add_column("", no_wrap=True)
     for run in runs:
-        table.add_column(f"{run.market}\n{run.name}", justify="right")
+        table.add_column(f"{run.market}\n{run.name}", justify="right", overflow="fold")
     columns = [_column(run) for run in runs]
     for label in dict.fromkeys(label for column in columns for label in column):
         cells = (column.get(label, "-") for column in columns)
@@ -369,13 +370,14 @@ def _column(run: RunSummary) -> dict[str, str]:
         "fills buy / sell": f"{fills.buys:,} / {fills.sells:,}",
         "volume USD": f"{fills.volume_usd:,.2f}",
         **{f"{_label(part)} USD": f"{Decimal(amount):,.4f}" for part, amount in _pnl_parts(run.pnl).items()},
-        "inventory max / limit USD": f"{inventory.max_abs:,.0f} / {inventory.limit:,.0f}",
-        "inventory at the end USD": f"{inventory.end:,.2f}",
+        "max inventory USD": f"{inventory.max_abs:,.0f}",
+        "inventory limit USD": f"{inventory.limit:,.0f}",
+        "inventory at end USD": f"{inventory.end:,.2f}",
         "limit breaches": str(inventory.limit_breaches),
         "markout bps": "\n".join(f"{s} s {_finite(bps):+.2f}" for s, bps in sorted(run.markouts_bps.items()))
         or "-",
         "decision µs p50 / p99": f"{run.decision_p50_us:.0f} / {run.decision_p99_us:.0f}",
-        "open orders at the end": str(run.open_orders_at_end),
+        "open orders at end": str(run.open_orders_at_end),
         **({} if run.grid is None else run.grid.rows()),
     }
 

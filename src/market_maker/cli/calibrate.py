@@ -169,7 +169,7 @@ def _cells(found: "Calibration") -> dict[str, str]:
 
 def _range_cells(found: "Ranges") -> dict[str, str]:
     figures = (found.close_bps, found.rogers_satchell_bps, found.bipower_bps)
-    names = ("  one-minute closes", "  Rogers-Satchell", "  bipower")
+    names = ("  one-minute closes", "  Rogers, Satchell", "  bipower")
     shown = [_NOTHING if found.refused else f"{figure:.2f}" for figure in figures]
     jumps = _NOTHING if found.refused else f"{found.jump_share:.0%}"
     return {**dict(zip(names, shown, strict=True)), "  share of jumps": jumps}

@@ -3,11 +3,13 @@
 import asyncio
 import sys
 from dataclasses import dataclass
+from threading import Timer
 from typing import Final
 
 import uvloop
 
 from market_maker import cross_market, opening
+from market_maker.cli.app import note
 from market_maker.cli.child import EmulatorProcess
 from market_maker.cli.confirmation import check_word, confirm
 from market_maker.cli.connection import connect, outside_in
@@ -24,6 +26,8 @@ from market_maker.gateway import Gateway
 from market_maker.strategy import MarketMakerStrategy
 
 _SWITCH_S: Final = 0.0005
+# Loading from the cache takes a second or two.
+_COMPILES_FOR_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,17 @@ def run_connected(
 
 def compile_kernels() -> None:
     """Compile whatever is compiled, or load it from the cache, before anybody waits for it."""
-    opening.warm_up()
-    cross_market.warm_up()
-    level_scanner.warm_up()
+    slow = Timer(
+        _COMPILES_FOR_S, note, ("compiling the decision core: once per installation, a few minutes",)
+    )
+    slow.daemon = True
+    slow.start()
+    try:
+        opening.warm_up()
+        cross_market.warm_up()
+        level_scanner.warm_up()
+    finally:
+        slow.cancel()
 
 
 async def _run(config: Config, visit: Visit, emulator: EmulatorProcess | None, *, show: bool) -> Played:

@@ -62,8 +62,8 @@ class _Asked:
 def reconcile(
     *,
     day: Annotated[
-        datetime,
-        typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="Day to compare, UTC: YYYY-MM-DD."),
+        str,
+        typer.Option(metavar="DAY", help="Day to compare, UTC: YYYY-MM-DD."),
     ],
     market: MarketOption = None,
     journal: Annotated[
@@ -97,10 +97,15 @@ def reconcile(
     raise typer.Exit(ExitCode.OK if found.is_equal else ExitCode.FAILED)
 
 
-def _of_day(date: datetime, now_ns: int) -> "Day":
+def _of_day(day: str, now_ns: int) -> "Day":
     from market_maker.day_books import Day
     from market_maker.domain import NS_PER_S
 
+    try:
+        date = datetime.strptime(day, "%Y-%m-%d")  # noqa: DTZ007  (UTC is said below)
+    except ValueError:
+        msg = f"expected a day as YYYY-MM-DD, was {day!r}"
+        raise typer.BadParameter(msg, param_hint="--day") from None
     start_ns = int(date.replace(tzinfo=UTC).timestamp()) * NS_PER_S
     if start_ns > now_ns:
         msg = f"expected a day that has begun, was {date:%Y-%m-%d}"

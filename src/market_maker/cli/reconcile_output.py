@@ -284,7 +284,7 @@ def _closing(found: Reconciled) -> Iterable[str]:
     if found.report.not_attributed:
         yield f"In no session's summary of the day: {', '.join(found.report.not_attributed)}."
     if scope.is_running:
-        yield f"A session is running: compared until {_instant(scope.day.end_ns)}."
+        yield f"A session has no end: it runs, or was killed. Compared until {_instant(scope.day.end_ns)}."
     if found.theirs.rebates_paid:
         paid = money(found.theirs.rebates_paid)
         yield f"Rebates credited to the account so far, of which the exchange tells no days: {paid} USD."

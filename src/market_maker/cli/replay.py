@@ -37,7 +37,9 @@ def replay(
     *,
     market: Annotated[
         list[str] | None,
-        typer.Option("--market", "-m", help="Only this market; may be repeated (default: all)."),
+        typer.Option(
+            "--market", "-m", metavar="MARKET", help="Only this market; may be repeated (default: all)."
+        ),
     ] = None,
     until_first: Annotated[
         bool, typer.Option("--until-first-difference", help="End at the first difference.")
@@ -45,7 +47,11 @@ def replay(
     shown: Annotated[
         int | None,
         typer.Option(
-            "--show", min=0, max=1000, help="Differences to show with their inputs. [3, 1 with --set]"
+            "--show",
+            metavar="N",
+            min=0,
+            max=1000,
+            help="Differences to show with their inputs. [3, 1 with --set]",
         ),
     ] = None,
     settings: SetOption = None,
@@ -146,7 +152,7 @@ def _difference_table(number: int, difference: "Difference") -> Table:
         title_justify="left",
     )
     for head in ("field", "recorded", "replayed"):
-        table.add_column(head)
+        table.add_column(head, overflow="fold")
     for name, then in difference.recorded.items():
         now = difference.replayed[name]
         table.add_row(name, str(then), str(now), style="" if then == now else "bold yellow")
@@ -156,7 +162,7 @@ def _difference_table(number: int, difference: "Difference") -> Table:
 def _inputs_table(difference: "Difference") -> Table:
     table = Table(title="made from", title_justify="left")
     for head in ("row", "field", "value"):
-        table.add_column(head)
+        table.add_column(head, overflow="fold")
     for row, fields in difference.inputs.items():
         for name, value in _flat(fields):
             table.add_row(row, name, str(value))

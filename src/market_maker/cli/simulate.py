@@ -44,7 +44,10 @@ def simulate(
         str, typer.Option("--seeds", metavar="A..B", help="First and last seed, or a single one.")
     ] = "1..10",
     hours: Annotated[
-        float, typer.Option("--hours", min=0.05, max=_MOST_HOURS, help="Simulated hours of each seed.")
+        float,
+        typer.Option(
+            "--hours", metavar="HOURS", min=0.05, max=_MOST_HOURS, help="Simulated hours of each seed."
+        ),
     ] = 1.0,
     faults: Annotated[
         str,
@@ -55,12 +58,17 @@ def simulate(
     rate: Annotated[
         float,
         typer.Option(
-            "--market-events-per-minute", min=1.0, max=2_000.0, help="How often something happens there."
+            "--market-events-per-minute",
+            metavar="N",
+            min=1.0,
+            max=2_000.0,
+            help="How often something happens there.",
         ),
     ] = 20.0,
     market: Annotated[str, typer.Option("--market", "-m", help="Generated market to quote.")] = "ETH-USD",
     processes: Annotated[
-        int | None, typer.Option("--processes", min=1, max=256, help="Processes. [one for each core]")
+        int | None,
+        typer.Option("--processes", metavar="N", min=1, max=256, help="Processes. [one for each core]"),
     ] = None,
     keep: Annotated[
         Path | None,

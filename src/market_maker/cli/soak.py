@@ -244,9 +244,9 @@ def _watched(plan: Plan, bot: "BotProcess", watch: "BotWatch", venue: Venue) -> 
 def _progress(seconds: float) -> "Iterator[Told]":
     """A live line on a terminal: how far it is, and the last sample."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TimeElapsedColumn(), BarColumn(20), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(8), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task("starting", total=seconds)
 
@@ -260,8 +260,8 @@ def _line(sample: "Sample", faults: int) -> str:
     tasks = "-" if sample.tasks is None else str(sample.tasks)
     late = "-" if sample.loop_latest_ms is None else f"{sample.loop_latest_ms:.1f}"
     line = (
-        f"{sample.memory_mb:.1f} MB, {sample.descriptors} descriptors, {tasks} tasks, {late} ms late,"
-        f" {sample.fills or 0} fills, {faults} faults"
+        f"{sample.memory_mb:.1f} MB, {sample.descriptors} files, {tasks} tasks, {late} ms late,"
+        f" {faults} faults"
     )
     return f"{line}, {sample.halted}" if sample.halted else line
 

@@ -184,7 +184,8 @@ def _table(soak: Soak) -> Table:
     table = Table(title="Soak", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("figure", "first", "last", "per hour", "99% interval", "later half", "verdict"):
         is_word = heading in ("figure", "verdict")
-        table.add_column(heading, justify="left" if is_word else "right", no_wrap=True)
+        # On a narrow terminal the interval takes two lines, and nothing is cut off.
+        table.add_column(heading, justify="left" if is_word else "right", no_wrap="%" not in heading)
     for each in FIGURES:
         trend = soak.trends[each.name]
         table.add_row(

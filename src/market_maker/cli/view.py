@@ -58,6 +58,7 @@ class SessionView:
         self._drawing: asyncio.Future[None] | None = None
         self._shown_ns = 0
         self._journal_failed = False
+        self._status_failed = False
         self._logged_ns = clock.perf_ns()
 
     def begin(self, strategy: MarketMakerStrategy) -> None:
@@ -131,8 +132,12 @@ class SessionView:
         self.check_journal(journal_failed)
         try:
             write_status(self._folder, status)
+            self._status_failed = False
         except OSError as error:
-            self._log.warning("the status file can not be written", error=str(error))
+            # Twice a second it would bury all else.
+            if not self._status_failed:
+                self._log.warning("the status file can not be written", error=str(error))
+            self._status_failed = True
 
     def _log_line(self, status: Status, elapsed: str) -> None:
         halted = [f"{market.market} {market.halt}" for market in status.markets if market.halt]
