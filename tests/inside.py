@@ -55,7 +55,7 @@ class WatchedGateway(InProcessGateway):
     """The gateway as it is, with a note of each request; those that a test names fail.
 
     `fail[name]` are errors of the next requests, one each; `refuse[name]` is the error of all of them.
-    With `hides_fills` the look-up of past matches finds none.
+    With `hides_fills` the look-up of past matches finds none; that of funding waits for `answers`.
     """
 
     def __init__(self, driver: ExchangeDriver, account_id: int) -> None:
@@ -64,6 +64,8 @@ class WatchedGateway(InProcessGateway):
         self.fail: dict[str, deque[Exception]] = defaultdict(deque)
         self.refuse: dict[str, Exception] = {}
         self.hides_fills = False
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.skew_s = 0.0
         self._clock = driver.clock
 
@@ -145,6 +147,7 @@ class WatchedGateway(InProcessGateway):
 
     async def funding_payments(self, since_ns):
         self._note("funding_payments", since_ns)
+        await self.answers.wait()
         return await super().funding_payments(since_ns)
 
 

@@ -73,6 +73,24 @@ def test_a_drawdown_takes_the_position_out_and_stays_so_until_somebody_resumes(l
     assert (resumed["from"], resumed["cause"], resumed["why"]) == ("FLATTEN", "DRAWDOWN", "a test")
 
 
+def test_look_ups_that_nobody_answers_do_not_hold_the_ladder_up():
+    seen = {}
+
+    async def during(inside, strategy):
+        await inside.until(4.0)
+        strategy.session.gateway.answers.clear()
+        strategy.session.funding.expect()
+        await inside.until(5.5)
+        fall(inside, strategy, 1_100)
+        await inside.until(7.0)
+        seen["step"] = stands(strategy)
+        strategy.session.gateway.answers.set()
+
+    inside, run = play(20.0, during, lots=2_000)
+    assert_sound(inside, run)
+    assert seen["step"] == (Step.FLATTEN, Cause.DRAWDOWN)
+
+
 @pytest.mark.parametrize("lots", [2_000, -2_000])
 def test_where_the_exchange_is_post_only_resting_orders_take_the_position_out(lots):
     async def during(inside, strategy):

@@ -92,6 +92,7 @@ class Upkeep:
         """Everything that is to run while quoting."""
         yield self._timer_task()
         yield self._keeper_task()
+        yield self._settling_task()
         yield self._switch_task()
         yield self._comparing_task()
         yield self._breaker_task()
@@ -149,7 +150,7 @@ class Upkeep:
                 await asyncio.sleep(0)
 
     async def _keeper_task(self) -> None:
-        """Every second: settle overdue orders, watch equity, fetch funding, show what is."""
+        """Every second: watch equity, advance the kill ladder, show what is. It waits for no reply."""
         session = self._session
         while True:
             await asyncio.sleep(_KEEP_S)
@@ -164,9 +165,14 @@ class Upkeep:
             if (why := session.resume_asked()) is not None:
                 self.kill.resume(why)
             self.keep_checkpoint()
+
+    async def _settling_task(self) -> None:
+        """Every second, and however long the replies take: settle overdue orders, fetch funding."""
+        while True:
+            await asyncio.sleep(_KEEP_S)
             if self._may_ask():
                 await self._orders.reconcile()
-                await self._try(session.funding.fetch(), "not_kept")
+                await self._try(self._session.funding.fetch(), "not_kept")
 
     async def _show_metrics(self) -> None:
         for desk in self._session.desks.values():
