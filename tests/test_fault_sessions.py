@@ -20,11 +20,15 @@ SOFT = frozenset(
         Reason.POST_ONLY_BACKOFF,
     }
 )
-# `post_only_after_s` is nothing without a maintenance, and the tail is tried with its base.
+# `post_only_after_s` is nothing without a maintenance, and the tail is tried with its base; others need
+# something to be stale or late about.
 SPECS = {
     name: {
         "latency_tail_ms": "extra_latency_ms,latency_tail_ms",
         "post_only_after_s": "maintenance,post_only_after_s=3",
+        "stale_lookups": "lost_replies,stale_lookups",
+        "stale_snapshots": "close_streams,stale_snapshots",
+        "late_fills": "close_streams,late_fills",
     }.get(name, name)
     for name in MEANINGS
 }
