@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _MARKETS: Final = ("BTC-USD", "ETH-USD", "WIF-USD")
 _ACCOUNT: Final = 1
 _LONGEST_H: Final = 168.0
-_SHORTEST_H: Final = 10 / HOUR_S
+_SHORTEST_H: Final = 0.003
 # So much that losing for days does not end it: money is not what is watched.
 _DEPOSIT: Final = 1_000_000
 # What a market takes is not what is watched, and what is remembered is to be full within the warm-up: it
