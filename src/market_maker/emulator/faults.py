@@ -63,8 +63,9 @@ class Faults:
     late_fills: float = _probability(0.3, "probability that an order is taken from just before its cancel")
 
     def __post_init__(self) -> None:
+        values = asdict(self)
         for each in fields(self):
-            _check(each, asdict(self)[each.name])
+            _check(each, values[each.name])
 
     def values(self) -> dict[str, float]:
         """Those that are on, by name."""
