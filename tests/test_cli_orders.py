@@ -54,11 +54,11 @@ class Trader:
     def account(self):
         return self.emulator.driver.exchange.account(self.account_id)
 
-    def order(self, side, ticks_off, lots, market=BTC, *, name="", ioc=False):
+    def order(self, side, ticks_off, lots, market=BTC, *, name="", ioc=False, times=1):
         """Place an order so far from the best price of its own side; negative: through the other."""
         external_id = name or f"manual-{self.index}-{next(NUMBERS)}"
 
-        async def send():
+        async def send(external_id):
             driver = self.emulator.driver
             rules = driver.exchange.venue.markets[market].instrument
             best = driver.exchange.book(market).best_ticks(side)
@@ -73,10 +73,13 @@ class Trader:
             )
             reply = await driver.send(self.account_id, request)
             assert reply.http_status == 200, reply
+
+        async def send_all():
+            await asyncio.gather(*(send(f"{external_id}{'+' * n}") for n in range(times)))
             # Accepted first, matched later.
             await asyncio.sleep(0.3)
 
-        self.emulator.do(send)
+        self.emulator.do(send_all)
         return external_id
 
     def open_ids(self) -> set[str]:
@@ -118,6 +121,16 @@ def test_cancel_all_cancels_everything_and_says_what(mm, emulator):
     assert told["remaining"] == []
     assert told["nothing_open"] is True
     assert told["network"] == "emulator"
+
+
+def test_of_very_many_orders_the_first_are_shown_and_the_others_counted(mm, emulator):
+    trader = Trader(emulator, 0)
+    trader.order(Side.BUY, 50, 100, times=33)
+    assert len(trader.open_ids()) == 33
+    code, out, _ = mm("cancel-all")
+    assert (code, trader.open_ids()) == (ExitCode.OK, set())
+    assert out.count("│ BTC-USD │") == 30
+    assert "and 3 more; --json has them all" in out
 
 
 def test_cancel_all_beside_a_bot_that_goes_on_quoting_says_so(mm, emulator):

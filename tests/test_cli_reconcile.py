@@ -278,7 +278,7 @@ def test_a_line_that_a_crash_cut_off_is_no_difference(mm, traded):
     name, journal = next(iter(traded.journals.items()))
     code, out, _ = mm(BEFORE, changed={name: journal + lines_of(journal, "fill")[0][:40]})
     assert code == ExitCode.OK
-    assert "1 journal files end in a line that was cut off" in out
+    assert "Cut off in their last line, as a crash leaves it: 1 of the journal's files." in out
 
 
 def test_a_session_that_was_killed_counts_with_what_it_wrote(mm, traded):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from market_maker.gateway import OrderReport
 
 Line = dict[str, object]
+# What a person reads; a bot that goes on quoting makes hundreds.
+_MOST_ROWS: Final = 30
 MarketOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -130,16 +132,18 @@ def _where(config: "Config") -> dict[str, object]:
 
 
 def _show_orders(title: str, lines: Sequence[Line]) -> None:
-    """Show a table of what is in the lines; nothing where there are none."""
+    """Show a table of the first lines, and how many there are beyond; nothing where there are none."""
     if not lines:
         return
     table = Table(title=title, title_justify="left")
     columns = list(dict.fromkeys(key for line in lines for key in line))
     for column in columns:
         table.add_column(column.replace("_", " "))
-    for line in lines:
+    for line in lines[:_MOST_ROWS]:
         table.add_row(*("-" if line.get(column) is None else str(line[column]) for column in columns))
     Console().print(table)
+    if len(lines) > _MOST_ROWS:
+        Console().print(f"and {len(lines) - _MOST_ROWS:,} more; --json has them all", highlight=False)
 
 
 async def _cancel_all(

@@ -280,7 +280,7 @@ def _closing(found: Reconciled) -> Iterable[str]:
     yield from _of_the_history(found)
     torn = sum(session.torn_lines for session in found.books.sessions)
     if torn:
-        yield f"{torn} journal files end in a line that was cut off, as a crash leaves it."
+        yield f"Cut off in their last line, as a crash leaves it: {torn} of the journal's files."
     if found.report.not_attributed:
         yield f"In no session's summary of the day: {', '.join(found.report.not_attributed)}."
     if scope.is_running:
