@@ -42,7 +42,7 @@ def mm(capsys):
     return run
 
 
-def test_convert_and_inspect(folder, mm):
+def test_convert_and_inspect(folder, mm, monkeypatch):
     (folder / "tables").mkdir()
     write_tables(folder / "tables")
     code, out, _ = mm("data", "convert", "tables", "--to", "store", "--venue", "here", "--json")
@@ -52,10 +52,12 @@ def test_convert_and_inspect(folder, mm):
     code, out, _ = mm("data", "inspect", "store", "--json")
     assert code == ExitCode.OK
     assert json.loads(out)["markets"][0]["delay_ms"] == 0.0
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = mm("data", "inspect", "store/BTC-USD")
     assert code == ExitCode.OK
-    assert "BTC-USD" in out
-    assert "trades_twice 1" in out
+    assert all(
+        words in out for words in ("BTC-USD", "here", market["start"], market["end"], "trades_twice 1")
+    )
 
 
 def test_a_second_conversion_needs_a_word(folder, mm):

@@ -113,7 +113,7 @@ def _table(settings: "Config", sections: Iterable[str], market: str) -> Table:
     table.add_column("value", overflow="fold")
     table.add_column("unit")
     table.add_column("origin", overflow="fold")
-    table.add_column("meaning", ratio=1)
+    table.add_column("meaning", ratio=1, overflow="fold")
     origins = settings.market_origins(market)
     for section in sections:
         table.add_section()

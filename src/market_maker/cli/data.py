@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -170,16 +171,23 @@ def _show(path: Path, infos: "list[MarketInfo]", extra: dict[str, dict[str, Any]
     if as_json:
         print(json.dumps({"store": str(path), "markets": rows}, indent=2))
         return
-    table = Table(title=str(path))
-    for name in ("market", "venue", "from", "to", "events", "tick", "step", "clock offset", "gaps", "found"):
-        is_short = name in ("market", "events", "tick", "step", "gaps")
-        justify: Literal["left", "right"] = "right" if name in ("events", "gaps") else "left"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=is_short)
+    # Two to a cell, so that it fits 80 columns.
+    table = Table(title=str(path), box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("market\nvenue", "from\nto", "events", "tick\nstep", "clock\noffset", "found"):
+        justify: Literal["left", "right"] = "right" if name == "events" else "left"
+        is_whole = name in ("from\nto", "events", "tick\nstep")
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=is_whole)
     for row in rows:
-        found = ", ".join(f"{name} {count:,}" for name, count in row["findings"].items()) or "nothing"
-        values = (row["events"], row["tick"], row["step"], f"{row['clock_offset_ms']} ms", len(row["gaps"]))
-        texts = [f"{value:,}" if isinstance(value, int) else value for value in values]
-        table.add_row(row["market"], row["venue"], row["start"], row["end"], *texts, found)
+        counts = {**row["findings"], "gaps": len(row["gaps"])}
+        found = "\n".join(f"{name} {count:,}" for name, count in counts.items() if count) or "nothing"
+        table.add_row(
+            f"{row['market']}\n{row['venue']}",
+            f"{row['start']}\n{row['end']}",
+            f"{row['events']:,}",
+            f"{row['tick']}\n{row['step']}",
+            f"{row['clock_offset_ms']} ms",
+            found,
+        )
     Console().print(table)
 
 

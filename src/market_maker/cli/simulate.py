@@ -68,7 +68,9 @@ def simulate(
     market: Annotated[str, typer.Option("--market", "-m", help="Generated market to quote.")] = "ETH-USD",
     processes: Annotated[
         int | None,
-        typer.Option("--processes", metavar="N", min=1, max=256, help="Processes. [one for each core]"),
+        typer.Option(
+            "--processes", metavar="N", min=1, max=256, help="Processes. (default: one for each core)"
+        ),
     ] = None,
     keep: Annotated[
         Path | None,
