@@ -144,7 +144,7 @@ def read_session(files: list[Path]) -> JournalledSession:
                 _take(session, record, steps)
             except _MISSHAPEN as error:
                 kind = record["type"]
-                msg = f"{path}: expected the fields of a {kind} record, was {str(record):.160} ({error!r})"
+                msg = f"{path}: expected the fields of a {kind} record, was {record!s:.160} ({error!r})"
                 raise JournalCorrupt(msg) from error
     return session
 
