@@ -109,6 +109,7 @@ class SessionSettings:
     foreign_orders: ForeignOrders = ForeignOrders.REFUSE  # open orders of others: refuse to start, or leave
     stop_reduce_s: float = 30.0  # longest time that a stop spends on reducing or flattening
     position_refresh_s: float = 30.0  # between two comparisons of our positions with the exchange's
+    idle_look_s: float = 0.25  # between two looks at everything where nothing is heard
     assumed_latency_s: float = 0.1  # order latency that is reckoned with until one is measured
     account_leverage: float = 0.0  # leverage to set in each market at the start; 0: leave it as it is
 

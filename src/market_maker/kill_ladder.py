@@ -148,6 +148,8 @@ def asked_for(settings: KillLadderSettings, readings: Readings, share: float = 1
     found = (Step.NORMAL, Cause.NONE)
     causes = list(Cause)[1:]
     for cause, reading, thresholds in zip(causes, readings, settings.by_name().values(), strict=True):
+        if not reading > 0.0:
+            continue
         steps = (step for step, limit in enumerate(thresholds, 1) if 0.0 < limit * share <= reading)
         step = Step(max(steps, default=0))
         if step > found[0]:

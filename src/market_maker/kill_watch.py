@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from market_maker.account_stream import AccountStream
-from market_maker.config_sections import ConnectionSettings
+from market_maker.config_sections import ConnectionSettings, SessionSettings
 from market_maker.domain import NS_PER_S
 from market_maker.kill_ladder import KillLadderSettings, Readings, Standing, Step, advance
 from market_maker.market_desk import MarketDesk
@@ -28,7 +28,6 @@ _LATENCY_WINDOW_S: Final = 120.0
 _ERROR_WINDOW_S: Final = 120.0
 _FILLS: Final = 20
 _FILL_WINDOW_S: Final = 600.0
-_STEP_S: Final = 0.25
 _RETRY_S: Final = 1.0
 _DIGITS: Final = 4
 
@@ -58,6 +57,7 @@ class KillWatch:
         self._stop = stop
         self._refresh = refresh
         self._settings = session.config.of(KillLadderSettings)
+        self._look_s = session.config.of(SessionSettings).idle_look_s
         self._max_skew_s = session.config.of(ConnectionSettings).max_clock_skew_s
         self._latencies = RecentMean(_LATENCY_WINDOW_S, _LATENCIES)
         self._errors = RecentMean(_ERROR_WINDOW_S, 1)
@@ -137,7 +137,7 @@ class KillWatch:
     async def run(self) -> None:
         """Take the positions out for as long as the ladder says so."""
         while True:
-            await asyncio.sleep(_STEP_S)
+            await asyncio.sleep(self._look_s)
             if self._flattens() and not self._session.is_flat():
                 await self._exit.run(lambda: not self._flattens())
                 # Whatever it could not do by now is tried anew, but not at once.

@@ -83,7 +83,8 @@ class Upkeep:
         self._refresh = refresh
         breaker = session.config.of(CircuitBreakerSettings)
         self._breaker, self._cooldown_s = CircuitBreaker(breaker), breaker.breaker_cooldown_s
-        self._compare_every_s = session.config.of(SessionSettings).position_refresh_s
+        settings = session.config.of(SessionSettings)
+        self._compare_every_s, self._look_s = settings.position_refresh_s, settings.idle_look_s
         self._compare_now = asyncio.Event()
         self._look_at_markets = asyncio.Event()
         self._was_lost = False
@@ -141,7 +142,7 @@ class Upkeep:
     async def _timer_task(self) -> None:
         """Wake every level now and then: age, staleness and holds pass without an event."""
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._look_s)
             self._streams.check(self._session.clock.now_ns())
             self._session.watch_rate(self._orders.counters.rate_limited)
             for desk in self._session.desks.values():
@@ -265,7 +266,7 @@ class Upkeep:
         """Halt after repeated failures; after the cooldown try again, once the exchange answers a look-up."""
         session, counters, unknown = self._session, self._orders.counters, 0
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._look_s)
             # A request that nobody answered is a failure of the exchange too.
             self._breaker.fail(session.clock.now_ns(), counters.unknown - unknown)
             unknown = counters.unknown

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -58,13 +59,13 @@ def simulate(
     rate: Annotated[
         float,
         typer.Option(
-            "--market-events-per-minute",
+            "--changes",
             metavar="N",
             min=1.0,
             max=2_000.0,
-            help="How often something happens there.",
+            help="Moves of the market in a minute.",
         ),
-    ] = 20.0,
+    ] = 12.0,
     market: Annotated[str, typer.Option("--market", "-m", help="Generated market to quote.")] = "ETH-USD",
     processes: Annotated[
         int | None,
@@ -125,11 +126,23 @@ def _played(
             return [told(play(seed, settings)) for seed in seeds]
         # A fresh interpreter each: nothing of this one, its threads least of all, is in them.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(count, context) as pool:
+        with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
             waiting: list[Future[SeedResult]] = [pool.submit(play, seed, settings) for seed in seeds]
             for done in as_completed(waiting):
                 told(done.result())
         return [future.result() for future in waiting]
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is killed; nobody else would tell it."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -189,7 +202,7 @@ def _faults(results: "list[SeedResult]") -> Counter[str]:
 def _options(settings: "SimulationSettings", faults: str) -> str:
     """The options with which one seed is played again."""
     words = [f"--hours {settings.hours:g}", f"--faults {faults}"]
-    words.append(f"--market-events-per-minute {settings.market_events_per_minute:g}")
+    words.append(f"--changes {settings.market_events_per_minute:g}")
     words.append(f"--market {settings.market}")
     return " ".join([*words, *(f"--set {given}" for given in settings.overrides)])
 

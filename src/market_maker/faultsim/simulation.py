@@ -44,7 +44,7 @@ class SimulationSettings:
     hours: float = 1.0
     faults: Sequence[str] = ()
     market: str = "ETH-USD"
-    market_events_per_minute: float = 20.0
+    market_events_per_minute: float = 12.0
     overrides: Sequence[str] = ()
     keep: Path | None = None
 
@@ -128,6 +128,7 @@ def bot_config(settings: SimulationSettings, drawn: WorldSettings, folder: Path)
         "journal_inputs_enabled=no",
         f"num_levels={drawn.levels}",
         "max_position_notional_usd=2500",
+        "idle_look_s=1",
         f"requests_per_minute={drawn.requests_per_minute}",
         f"foreign_orders={'leave' if drawn.foreign else 'refuse'}",
         *settings.overrides,
