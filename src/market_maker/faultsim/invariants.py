@@ -246,7 +246,7 @@ class Watch:
         equity = self._scene.exchange.equity(self._account.account_id)
         self._peak_usd = max(self._peak_usd, equity)
         fall = self._peak_usd - equity
-        adds = any(not order.request.reduce_only for order in own)
+        adds = any(self._adds(own, side) for side in Side)
         if not adds or fall <= self._drawdown_usd * _LOSS_SLACK:
             self._over_since_s = -1.0
         elif self._over_since_s < 0:
@@ -254,6 +254,12 @@ class Watch:
         holds = self._over_since_s < 0 or now_s - self._over_since_s <= _LOSS_S
         detail = f"equity fell by {fall:.2f} USD of {self._drawdown_usd}, and orders that add risk rest"
         self._hold("drawdown", holds=holds, detail=detail)
+
+    def _adds(self, own: list[Order], side: Side) -> bool:
+        """Whether orders of a side could take the position past flat."""
+        held = -side * self._account.position_lots(self._scene.market)
+        plain = (order for order in own if order.side is side and not order.request.reduce_only)
+        return sum(order.remaining_lots for order in plain) > max(held, 0)
 
     def _check_flattened(self, now_s: float, desk: MarketDesk | None) -> None:
         """The kill ladder says flatten: soon after the last fault no position is left that can be closed."""
