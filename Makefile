@@ -7,6 +7,8 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3.11
 VENV := .venv
+# One more than cores: a third of the time a test waits for a process or a socket.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count() + 1)')
 BIN := $(VENV)/bin
 # The modules whose every line and branch the tests must reach, with the compiler off.
 PURE := domain realised_volatility volatility_regime trend_signal spread_signal toxicity_guard \
@@ -36,7 +38,7 @@ demo: $(VENV)/.installed ## Run the market maker on an emulated exchange, over s
 	@$(BIN)/mm demo $(ARGS)
 
 test: $(VENV)/.installed ## Run all tests, then the decision core's with the compiler off
-	$(BIN)/pytest -q -n auto --dist loadfile $(ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 	$(MAKE) --no-print-directory test-pure
 
 test-pure: $(VENV)/.installed ## Decision tests as plain Python, with every line and branch covered

@@ -1,6 +1,7 @@
 """`mm soak`: what it watches, what it says, a planted leak, and a short soak with real processes."""
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -110,7 +111,9 @@ def test_a_process_that_leaks_is_seen_through_the_system():
         for n in range(120):
             seen.append(look_at_process(os.getpid(), 15.0 * n))
             leaked.enter_context(Path("/dev/null").open("rb"))
-            held.append(bytearray(b"x" * 200_000))
+            # Of its own, whatever this process has freed before and could use again.
+            held.append(mmap.mmap(-1, 200_000))
+            held[-1].write(b"x" * 200_000)
     problems = soaked(seen).problems
     assert {problem.split()[0] for problem in problems} == {"memory", "descriptors"}
     # 4 in a minute.
