@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -57,6 +58,30 @@ def test_the_same_seed_gives_the_same_journal_in_processes_with_other_hashes():
     assert len(outputs[0]["journal_sha256"]) == 64
     assert outputs[0]["faults"]
     assert set(outputs[0]["faults"]) <= {*FAULT_NAMES, "foreign_orders", "machine_down", "post_only_after_s"}
+
+
+@pytest.mark.slow
+def test_an_interrupt_tells_what_was_played_and_leaves_no_process(tmp_path):
+    words = ["simulate", "--seeds", "1..500", "--hours", "0.05", "--faults", "none", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "market_maker", *words, "--processes", "2", "--keep", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    ) as running:
+        # By then some of the first are done, and told.
+        while not (tmp_path / "seed-8").exists():
+            assert running.poll() is None
+            os.sched_yield()
+        # As a terminal does it: to all of them.
+        os.killpg(running.pid, signal.SIGINT)
+        out, told = running.communicate(timeout=60)
+    assert running.returncode == ExitCode.INTERRUPTED
+    assert b"Traceback" not in told
+    assert b"of 500 seeds" in told
+    assert 1 <= json.loads(out)["seeds"] < 500
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)
 
 
 @pytest.mark.slow

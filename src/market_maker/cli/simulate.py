@@ -4,11 +4,12 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,10 +19,12 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from market_maker.cli.app import ExitCode, JsonOption, SetOption, app, examples
+from market_maker.cli.app import ExitCode, JsonOption, SetOption, app, examples, note
+from market_maker.cli.data import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.connection import Connection
 
     from market_maker.faultsim.invariants import Violation
     from market_maker.faultsim.simulation import SeedResult, SimulationSettings
@@ -94,12 +97,18 @@ def simulate(
         return
     chosen = SimulationSettings(hours, chosen_faults(faults), market, rate, tuple(settings or ()), keep)
     first, last = _range(seeds)
-    results = _played(range(first, last + 1), chosen, processes, show=not as_json and sys.stderr.isatty())
+    shown = not as_json and sys.stderr.isatty()
+    with interruptible():
+        results, is_whole = _played(range(first, last + 1), chosen, processes, show=shown)
+    if not is_whole:
+        note(f"interrupted after {len(results):,} of {last + 1 - first:,} seeds")
     if as_json:
         print(json.dumps(as_dict(results, hours), indent=2))
     else:
         _print(results, _options(chosen, faults))
     has_failed = any(result.violations for result in results)
+    if not (has_failed or is_whole):
+        raise typer.Exit(ExitCode.INTERRUPTED)
     raise typer.Exit(ExitCode.FAILED if has_failed else ExitCode.OK)
 
 
@@ -117,30 +126,49 @@ def _range(text: str) -> tuple[int, int]:
 
 def _played(
     seeds: range, settings: "SimulationSettings", processes: int | None, *, show: bool
-) -> "list[SeedResult]":
+) -> "tuple[list[SeedResult], bool]":
+    """Results in the order of the seeds, and whether all were played: an interrupt leaves those that were."""
     from market_maker.faultsim.simulation import simulate as play
 
     count = min(processes or os.cpu_count() or 1, len(seeds))
-    with _progress(len(seeds), show=show) as told:
-        if count == 1:
-            return [told(play(seed, settings)) for seed in seeds]
-        # A fresh interpreter each: nothing of this one, its threads least of all, is in them.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
-            waiting: list[Future[SeedResult]] = [pool.submit(play, seed, settings) for seed in seeds]
-            for done in as_completed(waiting):
-                told(done.result())
-        return [future.result() for future in waiting]
+    results: list[SeedResult] = []
+    try:
+        with _progress(len(seeds), show=show) as told:
+            if count == 1:
+                for seed in seeds:
+                    results.append(told(play(seed, settings)))  # noqa: PERF401  (an interrupt keeps these)
+                return results, True
+            with _pool(count) as pool:
+                waiting: list[Future[SeedResult]] = [pool.submit(play, seed, settings) for seed in seeds]
+                for done in as_completed(waiting):
+                    results.append(told(done.result()))  # noqa: PERF401  (an interrupt keeps these)
+    except KeyboardInterrupt:
+        pass
+    return sorted(results, key=lambda result: result.seed), len(results) == len(seeds)
 
 
-def _end_with_parent() -> None:
-    """Let this process end when the one that started it is killed; nobody else would tell it."""
-    parent = multiprocessing.parent_process()
+@contextmanager
+def _pool(count: int) -> "Iterator[ProcessPoolExecutor]":
+    """Processes that end with this one, however it ends, and at once where it wants no more of them."""
+    # A fresh interpreter each: nothing of this one, its threads least of all, is in them.
+    context = multiprocessing.get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(count, context, _end_with, (theirs,))
+    try:
+        yield pool
+    finally:
+        ours.close()
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with(other: "Connection") -> None:
+    """Let this process end when the other end is closed, by a death too; an interrupt is for the other."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
+        with suppress(EOFError, OSError):
+            other.poll(None)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
