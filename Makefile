@@ -24,7 +24,7 @@ PURE_FILES := $(subst $(space),$(comma),$(PURE:%=*/market_maker/%.py))
 WARM := MM_JOURNAL_DIR=$(VENV)/warm-journal $(BIN)/mm demo --seconds 1 --speed max --json
 UV_VERSION := 0.13.9
 
-.PHONY: help setup compiled demo test test-pure check fuzz audit mutants kill-rounds bench parity study ablation docs lock clean
+.PHONY: help setup compiled demo test test-pure test-compiled check fuzz audit mutants kill-rounds bench parity study ablation docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,9 +37,10 @@ compiled: $(VENV)/.installed ## Compile the backtest's kernels into their cache,
 demo: $(VENV)/.installed ## Run the market maker on an emulated exchange, over sockets; make demo ARGS="--seconds 40"
 	@$(BIN)/mm demo $(ARGS)
 
-test: $(VENV)/.installed ## Run all tests, then the decision core's with the compiler off
+test: test-compiled test-pure ## Run all tests, then the decision core's with the compiler off
+
+test-compiled: $(VENV)/.installed ## Run all tests; make test-compiled ARGS="-k grid"
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
-	$(MAKE) --no-print-directory test-pure
 
 test-pure: $(VENV)/.installed ## Decision tests as plain Python, with every line and branch covered
 	NUMBA_DISABLE_JIT=1 COVERAGE_FILE=.coverage.pure $(BIN)/coverage run --branch --source=market_maker \
