@@ -31,8 +31,9 @@ help: ## List the targets
 
 setup: $(VENV)/.warm ## Make the environment in .venv, and compile the kernels into their cache
 
-compiled: $(VENV)/.installed ## Compile the backtest's kernels into their cache, which takes two minutes
-	$(BIN)/pytest -q tests/test_backtest_runner.py -k test_limits_are_those_of_the_risk_manager
+compiled: $(VENV)/.installed ## Compile the kernels of backtest and paper into their cache, which takes three minutes
+	$(BIN)/pytest -q tests/test_backtest_runner.py tests/test_gateway_contract.py \
+	  -k "test_limits_are_those_of_the_risk_manager or (test_the_status_of_markets and paper)"
 
 demo: $(VENV)/.installed ## Run the market maker on an emulated exchange, over sockets; make demo ARGS="--seconds 40"
 	@$(BIN)/mm demo $(ARGS)
