@@ -15,7 +15,7 @@ PURE := domain realised_volatility volatility_regime trend_signal spread_signal 
         post_only_safety pricing_engine market_making_models strategy_rows resting_order reprice_pipeline \
         risk_manager exposure order_flow flow_toxicity trade_arrivals micro_price funding reference_price \
         return_covariance correlation hedging grid model_quotes side_gates wanted_quote kill_ladder
-PURE_TESTS = $(wildcard $(PURE:%=tests/test_%*.py) tests/test_mm_strategy.py)
+PURE_TESTS = $(wildcard $(PURE:%=tests/test_%.py)) tests/test_risk_manager_net_beta.py tests/test_mm_strategy.py
 comma := ,
 empty :=
 space := $(empty) $(empty)
