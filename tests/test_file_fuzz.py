@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from fuzzing import damaged, examples, nearly, odd_values
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from market_maker.backtest.saved import SavedError, load
@@ -202,6 +202,8 @@ def stamped(junk):
 @pytest.mark.slow
 @examples(30)
 @given(damaged([FRAMES]).map(gzip.compress) | damaged([gzip.compress(FRAMES)]) | ANY | ANY.map(stamped))
+@example(gzip.compress(FRAMES.replace(b'"2.5"', b'"2.5.1"')))
+@example(gzip.compress(FRAMES.replace(b'"2.5"', b'"nan"')))
 def test_a_raw_recording(content):
     with suppress(RecordingError):
         summary = inspect_raw(placed(content, "btcusdt_20240809.gz"))

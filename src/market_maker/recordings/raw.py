@@ -17,6 +17,7 @@ order within half a second, trades first. A gap in the update ids empties the bo
 
 import gzip
 import heapq
+import math
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -128,13 +129,24 @@ def inspect_raw(path: Path) -> RawSummary:
     _, last = _split(last_line, f"{path}, line {count}")
     sample = list(islice(_lines(path), _SAMPLE_LINES))
     symbols = [frame.data.s for _, _, frame in sample if frame.data is not None]
-    prices = [float(value) for _, _, frame in sample for value in _values(frame, 0)]
-    sizes = [float(value) for _, _, frame in sample for value in _values(frame, 1)]
+    prices = [_number(value, place) for place, _, frame in sample for value in _values(frame, 0)]
+    sizes = [_number(value, place) for place, _, frame in sample for value in _values(frame, 1)]
     tick, step = decimal_unit(prices), decimal_unit(sizes)
     if not symbols or tick is None or step is None:
         msg = f"{path}: expected depth, trade or bookTicker frames in its first lines, was none of them"
         raise RecordingError(msg)
     return RawSummary(path, symbols[0], _venue_ns(sample[0][2]), _venue_ns(last), Grid(tick, step))
+
+
+def _number(text: str, place: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        msg = f"{place}: expected a number, was {text!r}"
+        raise RecordingError(msg)
+    return value
 
 
 def _last_line(path: Path) -> tuple[bytes, int]:
