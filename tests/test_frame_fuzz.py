@@ -6,6 +6,7 @@ from contextlib import suppress
 from decimal import Decimal
 
 import pytest
+from fuzzing import nearly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,44 +107,6 @@ BODIES = {
     "accepted": replies.decode_accepted,
 }
 ROWS = (ORDER, FILL, POSITION, BALANCE, TRADE, BOOK)
-
-odd_values = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.decimals().map(str),
-    st.sampled_from(["", "-0", "1e999999999", "-1e-999999999", "NaN", "sNaN", "Infinity", "1_0", "٣", "0x1"]),
-    st.text(max_size=8),
-    st.lists(st.nothing(), max_size=0),
-    st.just({}),
-)
-
-
-def places(value, path=()):
-    """Paths of everything within a value."""
-    yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in inner:
-        yield from places(item, (*path, key))
-
-
-def changed(value, path, odd):
-    """The value with something else at one place."""
-    if not path:
-        return odd
-    copy = value.copy()
-    copy[path[0]] = changed(value[path[0]], path[1:], odd)
-    return copy
-
-
-@st.composite
-def nearly(draw, values):
-    """One of some values, odd in a place or two."""
-    value = draw(st.sampled_from(values))
-    for _ in range(draw(st.integers(0, 2))):
-        value = changed(value, draw(st.sampled_from(list(places(value)))), draw(odd_values))
-    return value
 
 
 def check(told):

@@ -31,8 +31,8 @@ _TWO: Final = Decimal(2)
 Steps = Mapping[str, tuple[Decimal, Decimal]]
 
 
-class Whose(NamedTuple):
-    """Whose journals count: the network, and the account's id; that is not asked for where it is empty."""
+class TradedAt(NamedTuple):
+    """TradedAt journals count: the network, and the account's id; that is not asked for where it is empty."""
 
     network: str
     account: str = ""
@@ -65,7 +65,7 @@ class JournalledSession:
     torn_lines: int = 0
     dropped: int = 0
 
-    def is_of(self, whose: Whose) -> bool:
+    def is_of(self, whose: TradedAt) -> bool:
         """Whether it traded there, in that account, as far as its journal says."""
         is_account = not (self.account and whose.account) or self.account == whose.account
         return not self.is_paper and self.network == whose.network and is_account
@@ -108,7 +108,7 @@ class JournalBooks:
 _MISSHAPEN = (KeyError, TypeError, AttributeError, ArithmeticError, ValueError)
 
 
-def read_books(folder: Path, day: Day, whose: Whose) -> JournalBooks:
+def read_books(folder: Path, day: Day, whose: TradedAt) -> JournalBooks:
     """Read what the sessions in a folder say that were written to on a day or later.
 
     A fill may be noted after its day: by the session that finds it when it starts.

@@ -128,7 +128,9 @@ def read_past(folder: Path, whose: Whose) -> Past:
     found: list[list[dict[str, Any]]] = []
     past = Past(whose)
     for files in session_files(folder):
-        if whose not in _bots_of(files) or len(found) == _SESSIONS_BACK:
+        if len(found) == _SESSIONS_BACK:
+            break
+        if whose not in _bots_of(files):
             continue
         records = [record for path in files for record in _records(path)]
         if past.is_known and int(records[-1]["t"]) < past.asks_since_ns:

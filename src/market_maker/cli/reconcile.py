@@ -119,7 +119,7 @@ async def _reconcile(config: "Config", clock: "Clock", asked: _Asked, *, shows: 
     from market_maker.config_sections import SessionSettings
     from market_maker.day_books import Day
     from market_maker.domain import NS_PER_S
-    from market_maker.journal_history import Whose, read_books
+    from market_maker.journal_history import TradedAt, read_books
 
     network, now_ns = config.of(SessionSettings).network.value, clock.now_ns()
     gateway = await connect(config, clock, asked.account)
@@ -130,7 +130,7 @@ async def _reconcile(config: "Config", clock: "Clock", asked: _Asked, *, shows: 
     finally:
         await gateway.close()
     # After the exchange was asked, so that what it told of is in the journal by now.
-    books = read_books(asked.folder, asked.day, Whose(network, account))
+    books = read_books(asked.folder, asked.day, TradedAt(network, account))
     day = asked.day
     is_running = now_ns < day.end_ns and any(session.stopped is None for session in books.sessions)
     if is_running:
