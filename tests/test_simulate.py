@@ -93,7 +93,7 @@ def test_a_violation_is_printed_with_the_command_that_repeats_it_and_journals_ar
     assert main(["simulate", *words, "--processes", "1"]) == ExitCode.FAILED
     shown = capsys.readouterr().out
     assert "VIOLATED" in shown
-    assert "mm simulate --seeds 3..3 --hours 0.05 --faults none --changes 12" in shown
+    assert "mm simulate --seeds 3..3 --hours 0.05 --faults none --changes 8" in shown
     assert list((tmp_path / "seed-3" / "main").glob("*.jsonl"))
 
 

@@ -210,7 +210,7 @@ def test_a_start_that_gets_no_answer_ends_with_that_error_and_nothing_open(name)
 def test_the_switch_is_fed_at_its_interval_and_disarmed_once_where_it_was_armed():
     async def main():
         inside = Inside()
-        return await inside.session(20.0, "dead_man_interval_s=5", "dead_man_countdown_s=15")
+        return await inside.session(19.0, "dead_man_interval_s=5", "dead_man_countdown_s=15")
 
     calls = in_virtual_time(main).gateway.made("arm_dead_mans_switch")
     assert Counter(call.what for call in calls) == {15: 4, 0: 1}

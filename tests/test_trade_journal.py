@@ -138,7 +138,7 @@ def test_records_are_plain_values():
     journal.funding(FundingPayment(1, "BTC-USD", 5, Decimal(40000), Decimal("0.00001"), Decimal("-0.40"), 7))
     journal.halt("", Reason.STOPPING, "signal")
     journal.note("account", {"equity": Decimal("10.000"), "path": Path("x")})
-    journal.session_stop("signal", {"fills": 1})
+    journal.session_stop("signal", {"fills": 1}, ["mm-0-a"])
     journal.close()
     records = lines(target)
     assert [record["n"] for record in records] == list(range(1, 12))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from typing import Final
 
+from market_maker.clock import Clock
 from market_maker.config import Config
 from market_maker.config_sections import Network, SessionSettings
 from market_maker.domain import NewOrder
@@ -25,7 +26,7 @@ from market_maker.gateway import (
 from market_maker.instrument import Instrument
 from market_maker.ledger import OpeningPosition
 from market_maker.order_manager import OrderManager, RecoverPolicy
-from market_maker.past import Past, TradeKey, trade_key
+from market_maker.past import LOOK_BACK_NS, Past, PaymentKey, TradeKey, payment_key, trade_key
 from market_maker.start_refusals import BooksDisagree
 
 _EXACT_DIGITS: Final = 60
@@ -49,6 +50,8 @@ class AccountOpening:
         Keys of the fills that are in the positions.
     missed_payments : tuple of FundingPayment
         Funding that is in the equity and in no journal yet, oldest first.
+    known_payments : frozenset
+        Keys of the payments since `payments_since_ns` that are in the equity.
     past : Past
         What is to be gone on with: nothing, where this is an emulator that was started anew.
     """
@@ -59,6 +62,8 @@ class AccountOpening:
     adopted: tuple[tuple[NewOrder, OrderReport], ...] = ()
     known: frozenset[TradeKey] = frozenset()
     missed_payments: tuple[FundingPayment, ...] = ()
+    known_payments: frozenset[PaymentKey] = frozenset()
+    payments_since_ns: int = 0
     past: Past = field(default_factory=Past)
 
 
@@ -70,7 +75,9 @@ class _Look:
     resting: tuple[OrderReport, ...]
     positions: tuple[PositionReport, ...]
     balance: BalanceReport
-    payments: tuple[FundingPayment, ...] = ()
+    payments: tuple[FundingPayment, ...]
+    payments_since_ns: int
+    is_still: bool
 
     def lots(self, market: str) -> int:
         return next((report.size_lots for report in self.positions if report.market == market), 0)
@@ -82,6 +89,7 @@ async def open_account(
     instruments: Mapping[str, Instrument],
     past: Past,
     leftovers: OrderManager,
+    clock: Clock,
 ) -> AccountOpening:
     """Cancel what is not to be gone on with, and look at the account until it is what it must be.
 
@@ -100,31 +108,46 @@ async def open_account(
     # Before positions are read: an order of an earlier run that fills after that would be in no book of ours.
     kept = (await leftovers.recover(RecoverPolicy.CANCEL, instruments, keep=past.orders)).kept
     past = replace(past, orders={name: past.orders[name] for name in kept})
-    if not past.is_known:
-        return _opened(await _look(gateway, None, past), instruments, past)
-    since_ns = past.asks_since_ns
+    since_ns = past.asks_since_ns if past.is_known else None
     for attempt in range(_LOOKS):
-        look = await _look(gateway, since_ns, past)
+        look = await _look(gateway, since_ns, past, clock.now_ns())
         if config.of(SessionSettings).network is Network.EMULATOR and _is_another(look, past):
-            return _opened(replace(look, fills=(), resting=(), payments=()), instruments, Past(past.whose))
-        if past.positions_accepted or not _differences(look, instruments, past):
+            return _opened(replace(look, fills=(), resting=()), instruments, Past(past.whose))
+        agrees = past.positions_accepted or not _differences(look, instruments, past)
+        # Where somebody else trades in the account it may never stand still.
+        if agrees and (look.is_still or attempt == _LOOKS - 1):
             return _opened(look, instruments, past)
         # What moves between the look-ups makes a difference that the next look does not have.
         await asyncio.sleep(_PAUSE_S)
-        if attempt == _LOOKS // 2:
-            since_ns = min(since_ns, past.oldest_ns)
+        if attempt == _LOOKS // 2 and past.is_known:
+            since_ns = past.oldest_ns
     await leftovers.recover(RecoverPolicy.CANCEL, instruments)
     raise BooksDisagree(_complaint(_differences(look, instruments, past), instruments))
 
 
-async def _look(gateway: Gateway, since_ns: int | None, past: Past) -> _Look:
-    """Fills first, positions after them: what fills in between shows as a difference."""
+async def _look(gateway: Gateway, since_ns: int | None, past: Past, now_ns: int) -> _Look:
+    """Fills first, positions after them: what fills in between shows as a difference.
+
+    The money is looked at before and after positions and funding: only where it is the same do they belong
+    together.
+    """
     fills = [] if since_ns is None else await gateway.fills(since_ns)
-    payments = [] if since_ns is None else await gateway.funding_payments(since_ns)
     resting = await gateway.open_orders() if past.orders else []
+    # Clocks may be apart, and a payment is listed a moment after it was made.
+    recent_ns = now_ns - LOOK_BACK_NS
+    before = await gateway.balance()
     positions = await gateway.positions()
-    ours = [report for report in resting if report.external_id in past.orders]
-    return _Look(tuple(fills), tuple(ours), tuple(positions), await gateway.balance(), tuple(payments))
+    payments = await gateway.funding_payments(recent_ns if since_ns is None else min(since_ns, recent_ns))
+    after = await gateway.balance()
+    return _Look(
+        fills=tuple(fills),
+        resting=tuple(report for report in resting if report.external_id in past.orders),
+        positions=tuple(positions),
+        balance=after,
+        payments=tuple(payments),
+        payments_since_ns=recent_ns,
+        is_still=before.balance == after.balance,
+    )
 
 
 def _is_another(look: _Look, past: Past) -> bool:
@@ -195,8 +218,19 @@ def _opened(look: _Look, instruments: Mapping[str, Instrument], past: Past) -> A
     payments = tuple(
         payment
         for payment in look.payments
-        if payment.market in instruments
+        if past.is_known
+        and payment.market in instruments
         and payment.venue_ns >= past.begun_ns
-        and (payment.market, payment.payment_id) not in past.payments
+        and payment_key(payment) not in past.payments
     )
-    return AccountOpening(opening, equity, missed, adopted, known, payments, past)
+    return AccountOpening(
+        positions=opening,
+        equity=equity,
+        missed=missed,
+        adopted=adopted,
+        known=known,
+        missed_payments=payments,
+        known_payments=frozenset(map(payment_key, look.payments)),
+        payments_since_ns=look.payments_since_ns,
+        past=past,
+    )

@@ -70,11 +70,17 @@ class LoopClock:
     def __init__(self, loop: asyncio.AbstractEventLoop, start_ns: int) -> None:
         self._loop = loop
         self._start_ns = start_ns
-        self._origin_s = loop.time()
+        self._origin_s = self._at_s = loop.time()
+        self._now_ns = start_ns
 
     def now_ns(self) -> int:
         """Instant of the loop, ns since the epoch."""
-        return self._start_ns + round((self._loop.time() - self._origin_s) * NS_PER_S)
+        at_s = self._loop.time()
+        # Virtual time stands still while code runs, and is asked for all the while.
+        if at_s != self._at_s:
+            self._at_s = at_s
+            self._now_ns = self._start_ns + round((at_s - self._origin_s) * NS_PER_S)
+        return self._now_ns
 
     def perf_ns(self) -> int:
         """Monotonic reading of the machine for durations of our own code, ns."""

@@ -1,12 +1,13 @@
 """Funding payments, fetched after each rate that is published, and booked once."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from market_maker.clock import Clock
 from market_maker.domain import NS_PER_S
 from market_maker.gateway import FundingPayment, VenueError
 from market_maker.ledger import Ledger
+from market_maker.past import PaymentKey, payment_key
 from market_maker.trade_journal import TradeJournal
 
 # The exchange stamps a payment up to a second late.
@@ -28,19 +29,17 @@ class FundingBooks:
         self._ledger = ledger
         self._journal = journal
         self._clock = clock
-        self._started_ns = self._since_ns = clock.now_ns()
-        self._due = True
-        self._missed: set[tuple[str, int]] = set()
+        self._first_ns = self._since_ns = clock.now_ns()
+        self.is_due = True
+        self._known: frozenset[PaymentKey] = frozenset()
 
-    def note_missed(self, payments: Iterable[FundingPayment]) -> None:
-        """Journal payments that are in the equity that the session began with, and book them no more."""
-        for payment in payments:
-            self._missed.add((payment.market, payment.payment_id))
-            self._journal.funding(payment, missed=True)
+    def begin(self, known: frozenset[PaymentKey], since_ns: int) -> None:
+        """Ask from an instant on, and book no payment that is in the equity that the session began with."""
+        self._known, self._first_ns, self._since_ns = known, since_ns, since_ns
 
     def expect(self) -> None:
         """A funding rate was published: there may be a payment to fetch."""
-        self._due = True
+        self.is_due = True
 
     async def fetch(self) -> None:
         """Book the payments since the last look, if there may be any.
@@ -50,18 +49,18 @@ class FundingBooks:
         VenueError
             If the exchange does not answer; the next call asks again.
         """
-        if not self._due:
+        if not self.is_due:
             return
-        self._due = False
+        self.is_due = False
         asked_ns = self._clock.now_ns()
         try:
             payments = await self._fetch(self._since_ns)
         except VenueError:
-            self._due = True
+            self.is_due = True
             raise
         for payment in payments:
             is_ours = self._ledger.has(payment.market)
-            is_new = (payment.market, payment.payment_id) not in self._missed
+            is_new = payment_key(payment) not in self._known
             if is_ours and is_new and self._ledger.book_funding(payment):
                 self._journal.funding(payment)
-        self._since_ns = max(self._started_ns, asked_ns - _LOOK_BACK_NS)
+        self._since_ns = max(self._first_ns, asked_ns - _LOOK_BACK_NS)

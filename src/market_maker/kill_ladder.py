@@ -41,6 +41,7 @@ class Cause(IntEnum):
     TOXIC_FILLS = 8
 
 
+_CAUSES: Final = tuple(Cause)[1:]
 REASONS: Final = {
     Cause.NONE: Reason.NONE,
     Cause.DRAWDOWN: Reason.RISK_DRAWDOWN,
@@ -145,26 +146,27 @@ def asked_for(settings: KillLadderSettings, readings: Readings, share: float = 1
     >>> asked_for(KillLadderSettings(), Readings(drawdown=0.8))
     (<Step.REDUCE_ONLY: 2>, <Cause.DRAWDOWN: 1>)
     """
-    found = (Step.NORMAL, Cause.NONE)
-    causes = list(Cause)[1:]
-    for cause, reading, thresholds in zip(causes, readings, settings.by_name().values(), strict=True):
-        if not reading > 0.0:
-            continue
-        steps = (step for step, limit in enumerate(thresholds, 1) if 0.0 < limit * share <= reading)
-        step = Step(max(steps, default=0))
-        if step > found[0]:
-            found = (step, cause)
-    return found
+    found, by = 0, Cause.NONE
+    for cause, reading, thresholds in zip(_CAUSES, readings, settings.by_name().values(), strict=True):
+        # From the highest step down: one that is already asked for needs no second cause.
+        for step in range(len(thresholds), found if reading > 0.0 else len(thresholds), -1):
+            if 0.0 < thresholds[step - 1] * share <= reading:
+                found, by = step, cause
+                break
+    return Step(found), by
 
 
 def advance(settings: KillLadderSettings, standing: Standing, readings: Readings, now_ns: int) -> Standing:
     """Where the ladder stands after a look at the readings: up at once, down a step at a time."""
     step, cause = asked_for(settings, readings)
-    standing = _latched(settings, standing, readings)
+    if step >= Step.CANCEL_ALL:
+        standing = _latched(settings, standing, readings)
     if step > standing.step:
         return standing._replace(step=step, cause=cause, since_ns=now_ns)
+    if standing.step == Step.NORMAL:
+        return standing
     held, holds = asked_for(settings, readings, settings.kill_clear_share)
-    if standing.step and held >= standing.step:
+    if held >= standing.step:
         return standing._replace(cause=holds, since_ns=now_ns)
     if now_ns - standing.since_ns < settings.kill_step_down_s * NS_PER_S:
         return standing

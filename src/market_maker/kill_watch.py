@@ -65,6 +65,7 @@ class KillWatch:
         self._heard_ns = session.clock.now_ns()
         self._skew_s = 0.0
         self._exit = PositionExit(session, orders, account, stop.asked)
+        self._changed = asyncio.Event()
         if session.standing.step >= Step.CANCEL_ALL:
             # Latched before a restart.
             session.halt_all(session.standing.reason, f"kill ladder: {session.standing.step.name}")
@@ -137,6 +138,9 @@ class KillWatch:
     async def run(self) -> None:
         """Take the positions out for as long as the ladder says so."""
         while True:
+            if not self._flattens():
+                self._changed.clear()
+                await self._changed.wait()
             await asyncio.sleep(self._look_s)
             if self._flattens() and not self._session.is_flat():
                 await self._exit.run(lambda: not self._flattens())
@@ -157,6 +161,7 @@ class KillWatch:
             "readings": {name: round(value, _DIGITS) for name, value in readings._asdict().items()},
         }
         session.journal.keep(KILL_STEP, fields)
+        self._changed.set()
         if before.step >= Step.CANCEL_ALL:
             session.resume_all(before.reason)
         if after.step >= Step.CANCEL_ALL:

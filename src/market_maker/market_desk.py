@@ -132,6 +132,7 @@ class MarketDesk:
             for level in range(levels_each(params))
             for side in (Side.BUY, Side.SELL)
         )
+        self._slots_of = {side: tuple(slot for slot in self.slots if slot.side is side) for side in Side}
         self._decided_ns = 0
         self._level_lots = (0, 0)
         self.reasons: dict[SlotId, Reason] = dict.fromkeys(self.slots, Reason.STARTING)
@@ -149,6 +150,8 @@ class MarketDesk:
         # Touched on every event: 0.1 us through a view of the field, 2 us as `row[0].field`.
         self._halt_reason = self._account["halt_reason"]
         self._last_frame_ns = self._account["last_frame_ns"]
+        self._latency_s = self._account["order_latency_s"]
+        self._regime_state = self._state[0].regime
         self._decided = self._decision[list(Decision._fields)]
         self._tape: MarketTape | None = None
         # Asked for far more often than there is news.
@@ -258,8 +261,7 @@ class MarketDesk:
 
     def on_latency(self, seconds: float) -> None:
         """Take a measured order latency into the running mean."""
-        account = self._account[0]
-        account.order_latency_s += _LATENCY_WEIGHT * (seconds - account.order_latency_s)
+        self._latency_s += _LATENCY_WEIGHT * (seconds - self._latency_s)
 
     def set_account(
         self, position_lots: int, limits: tuple[int, int], others_lots: float = 0.0, widening: float = 1.0
@@ -282,7 +284,7 @@ class MarketDesk:
                 # Of an order and the one that is to take its place, the larger may fill.
                 at_risk[order.slot] = max(at_risk[order.slot], order.at_risk_lots)
         for side, levels in own.items():
-            self._write_side([slot for slot in self.slots if slot.side == side], orders, at_risk)
+            self._write_side(self._slots_of[side], orders, at_risk)
             self.book.set_own(side, levels, now_ns)
 
     def _write_side(
@@ -351,13 +353,13 @@ class MarketDesk:
     @property
     def latency_s(self) -> float:
         """Mean order latency, s."""
-        return float(self._account["order_latency_s"][0])
+        return float(self._latency_s[0])
 
     @property
     def measured_regime(self) -> Regime:
         """Regime that the volatility says, whether or not the strategy acts on it."""
         if self._regime is None:
-            self._regime = Regime(int(volatility_regime.measured_regime(self._state[0].regime)))
+            self._regime = Regime(int(volatility_regime.measured_regime(self._regime_state)))
         return self._regime
 
     def trend(self) -> tuple[Direction, float]:
@@ -370,11 +372,12 @@ class MarketDesk:
         """How both sides are quoted now, or why they are not."""
         quotes = self._quotes(orders)
         good = self._good_sides(quotes)
+        bid, ask = Side.BUY in good, Side.SELL in good
         return Quotes(
-            Side.BUY in good,
-            Side.SELL in good,
-            self._side_reason(Side.BUY, quotes),
-            self._side_reason(Side.SELL, quotes),
+            bid,
+            ask,
+            Reason.NONE if bid else self._side_reason(Side.BUY, quotes),
+            Reason.NONE if ask else self._side_reason(Side.SELL, quotes),
             self.measured_regime == Regime.EXTREME,
         )
 
@@ -406,7 +409,7 @@ class MarketDesk:
         return self._side_reason(side, self._quotes(orders))
 
     def _side_reason(self, side: Side, quotes: Sequence[TrackedOrder]) -> Reason:
-        reasons = [reason for slot, reason in self.reasons.items() if slot.side == side]
+        reasons = [self.reasons[slot] for slot in self._slots_of[side]]
         # Of a ladder's lines the nearest that has something to do.
         reason = next((reason for reason in reasons if reason != Reason.GRID_IDLE), reasons[0])
         rests = any(order.order.side == side for order in quotes)

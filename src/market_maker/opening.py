@@ -68,10 +68,11 @@ async def open_session(surroundings: Surroundings, *, closing: bool = False) -> 
     if closing:
         # To close what the exchange holds, it need not be what we think.
         past = replace(past, orders={}, positions_accepted=True)
-    account = await open_account(gateway, config, instruments, past, leftovers)
+    account = await open_account(gateway, config, instruments, past, leftovers, surroundings.clock)
     past = account.past
     leverage = await gateway.leverage(tuple(instruments))
     session = Session(surroundings, desks, Ledger(instruments, account.equity, account.positions), leverage)
+    session.funding.begin(account.known_payments, account.payments_since_ns)
     _restore(session, past)
     session.journal.session_start(instruments, config.as_dict())
     _note_restart(session, past, account)
@@ -136,7 +137,8 @@ def _note_restart(session: Session, past: Past, account: AccountOpening) -> None
     checkpoints.write(positions, HedgeOrders(day=past.hedge_day, fees_usd=past.hedge_fees_usd))
     for report in account.missed:
         session.journal.fill(report, 2 * report.fill.price_ticks, missed=True)
-    session.funding.note_missed(account.missed_payments)
+    for payment in account.missed_payments:
+        session.journal.funding(payment, missed=True)
     fields = {
         "known": past.is_known,
         "missed_fills": len(account.missed),

@@ -140,8 +140,16 @@ class OrderManager(OrderRequests):
             await asyncio.gather(*(self._cancel(order) for order in self.working(wanted)))
         return await self._clear(lambda: self.working(wanted), wanted)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `reconcile` has something to ask the exchange."""
+        now_ns = self._clock.now_ns()
+        if now_ns >= self._next_snapshot_ns or any(self._is_due(order, now_ns) for order in self.working()):
+            return True
+        return bool(self._without_trades(now_ns))
+
     async def reconcile(self) -> Reconciled:
-        """Look up what is overdue, fetch missing trades, compare with the open orders; call it every second.
+        """Look up what is overdue, fetch missing trades, compare with the open orders.
 
         Requests that fail are tried again by the next call.
 
@@ -153,9 +161,8 @@ class OrderManager(OrderRequests):
         now_ns = self._clock.now_ns()
         due = [order for order in self.working() if self._is_due(order, now_ns)]
         # Where nobody answered the last time, one look-up is enough to see whether that is over.
-        answers = await asyncio.gather(
-            *(self._look_up(order) for order in (due[:1] if self._is_unanswered else due))
-        )
+        asked = due[:1] if self._is_unanswered else due
+        answers = await asyncio.gather(*map(self._look_up, asked)) if asked else ()
         self._is_unanswered = bool(answers) and not any(answers)
         await self._fetch_trades(now_ns)
         if now_ns >= self._next_snapshot_ns:
@@ -259,14 +266,17 @@ class OrderManager(OrderRequests):
             order.presumed = True
             self._hear(order, OrderEventKind.GONE, NOT_FOUND)
 
-    async def _fetch_trades(self, now_ns: int) -> None:
+    def _without_trades(self, now_ns: int) -> list[TrackedOrder]:
         patience_ns = round(self._settings.order_pending_timeout_s * NS_PER_S)
-        waiting = [
+        return [
             order
             for order in self._all_at_risk()
             if order.awaiting_since_ns
             and now_ns - order.awaiting_since_ns >= patience_ns << min(order.trade_looks, _MAX_BACKOFF)
         ]
+
+    async def _fetch_trades(self, now_ns: int) -> None:
+        waiting = self._without_trades(now_ns)
         if not waiting:
             return
         since_ns = min(order.placed_ns for order in waiting) - _CLOCK_SKEW_NS

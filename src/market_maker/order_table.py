@@ -7,13 +7,13 @@ whether it exists: it can still fill, and only the exchange's word or a settled 
 """
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 from market_maker.domain import NewOrder, OrderState, SlotId
 
 
-class OrderEventKind(Enum):
+class OrderEventKind(IntEnum):
     """What can be heard, or be done, about an order."""
 
     ACCEPTED = auto()  # reply: the exchange took the order in

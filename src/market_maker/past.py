@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from market_maker.domain import NS_PER_S, Fill, NewOrder, Reason, Side
+from market_maker.gateway import FundingPayment
 from market_maker.kill_ladder import Cause, Step
 from market_maker.risk_manager import RiskState
 from market_maker.trade_journal import session_files
@@ -22,7 +23,7 @@ from market_maker.trade_journal import session_files
 CHECKPOINT: Final = "checkpoint"
 RESUMED: Final = "resumed"
 KILL_STEP: Final = "kill_step"
-_KINDS: Final = (CHECKPOINT, RESUMED, KILL_STEP, "fill", "funding", "order_sent")
+_KINDS: Final = (CHECKPOINT, RESUMED, KILL_STEP, "fill", "funding", "order_sent", "session_stop")
 _WANTED: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
 _SESSIONS_BACK: Final = 50
 # Lines within which a session says whose it is.
@@ -32,6 +33,7 @@ _ORDERS_KEPT: Final = 5_000
 # A fill is journalled this long after it was made, at most, or is to be looked for when positions differ.
 LOOK_BACK_NS: Final = 120 * NS_PER_S
 TradeKey = tuple[str, int, int]
+PaymentKey = tuple[str, int]
 Record = Mapping[str, Any]
 
 
@@ -75,6 +77,8 @@ class Past:
         Funding payments that are in the journal, by market and id.
     orders : mapping
         Orders that it sent, by external id.
+    may_have_open : bool
+        It sent orders, and did not end by saying that none of them is open.
     """
 
     whose: Whose = field(default_factory=Whose)
@@ -91,8 +95,9 @@ class Past:
     begun_ns: int = 0
     noted_ns: int = 0
     trades: Mapping[TradeKey, int] = field(default_factory=dict)
-    payments: Set[tuple[str, int]] = frozenset()
+    payments: Set[PaymentKey] = frozenset()
     orders: Mapping[str, NewOrder] = field(default_factory=dict)
+    may_have_open: bool = False
 
     @property
     def asks_since_ns(self) -> int:
@@ -109,6 +114,11 @@ class Past:
 def trade_key(fill: Fill) -> TradeKey:
     """What tells one match of the account's from all others; one with itself is two."""
     return fill.market, fill.trade_id, int(fill.side)
+
+
+def payment_key(payment: FundingPayment) -> PaymentKey:
+    """What tells one payment of the account's from all others."""
+    return payment.market, payment.payment_id
 
 
 def past_of(sessions: Iterable[Iterable[Record]], whose: Whose) -> Past:
@@ -185,8 +195,9 @@ class _Fold:
         self._begun_ns = self._noted_ns = 0
         self._positions: dict[str, int] = {}
         self._trades: dict[TradeKey, int] = {}
-        self._payments: set[tuple[str, int]] = set()
+        self._payments: set[PaymentKey] = set()
         self._orders: dict[str, NewOrder] = {}
+        self._may_have_open = False
 
     def past(self) -> Past:
         return replace(
@@ -197,6 +208,7 @@ class _Fold:
             trades=self._trades,
             payments=self._payments,
             orders=self._orders,
+            may_have_open=self._may_have_open,
         )
 
     def take(self, record: Record) -> None:
@@ -208,10 +220,9 @@ class _Fold:
         elif kind == "funding":
             self._payments.add((record["market"], record["payment_id"]))
         elif kind == "order_sent":
-            fields = {name: record[name] for name in NewOrder._fields}
-            self._orders[record["external_id"]] = NewOrder(**fields | {"side": Side[record["side"]]})
-            if len(self._orders) > _ORDERS_KEPT:
-                del self._orders[next(iter(self._orders))]
+            self._order(record)
+        elif kind == "session_stop":
+            self._may_have_open = bool(record.get("remaining", self._may_have_open))
         elif kind == CHECKPOINT:
             self._checkpoint(record)
         elif kind == KILL_STEP:
@@ -224,6 +235,13 @@ class _Fold:
             )
         elif kind == RESUMED:
             self._resumed(record)
+
+    def _order(self, record: Record) -> None:
+        fields = {name: record[name] for name in NewOrder._fields}
+        self._orders[record["external_id"]] = NewOrder(**fields | {"side": Side[record["side"]]})
+        self._may_have_open = True
+        if len(self._orders) > _ORDERS_KEPT:
+            del self._orders[next(iter(self._orders))]
 
     def _fill(self, record: Record) -> None:
         market, side = record["market"], Side[record["side"]]

@@ -320,6 +320,8 @@ class RiskManager:
         """
         day = now_ns // _NS_PER_DAY
         state = self._state
+        if equity_pusd == state.equity_pusd and day == state.day:
+            return self._halt
         state_day = state.day
         if state.day < 0:
             state = state._replace(peak_pusd=equity_pusd)

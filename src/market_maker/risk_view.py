@@ -1,6 +1,7 @@
 """The border between Decimal money and the risk manager's whole numbers; roundings go against us."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Final
 
 from market_maker.exposure import (
     NO_LIMIT,
@@ -16,13 +17,11 @@ from market_maker.gateway import BalanceReport
 from market_maker.instrument import Instrument
 from market_maker.risk_manager import RiskSettings, limit_pusd
 
-_EXACT_DIGITS = 60
+_EXACT: Final = Context(prec=60)
 
 
 def _whole(value: Decimal, unit: int, rounding: str) -> int:
-    with localcontext() as context:
-        context.prec = _EXACT_DIGITS
-        return int((value * unit).to_integral_value(rounding=rounding))
+    return int(_EXACT.multiply(value, unit).to_integral_value(rounding, _EXACT))
 
 
 def pusd_down(usd: Decimal) -> int:

@@ -230,6 +230,11 @@ class DeadMansSwitch:
         self._next_ns = 0
         self._waits_until_ns = 0
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to start the countdown anew."""
+        return self._settings.dead_man_enabled and self._session.clock.now_ns() >= self._next_ns
+
     async def feed(self) -> None:
         """Start the countdown anew, if it is time to.
 
@@ -239,7 +244,7 @@ class DeadMansSwitch:
             If the exchange does not take the call; the countdown then goes on.
         """
         now_ns = self._session.clock.now_ns()
-        if not self._settings.dead_man_enabled or now_ns < self._next_ns or self._lets_it_fire(now_ns):
+        if not self.is_due or self._lets_it_fire(now_ns):
             return
         interval_s = self._settings.dead_man_interval_s
         self._next_ns = now_ns + round(min(_RETRY_S, interval_s) * NS_PER_S)

@@ -129,11 +129,12 @@ class MarketMakerStrategy:
         """
         stop = stop or Stop()
         with stop.on_signals():
-            remaining: tuple[str, ...] = ()
+            # Until they have been looked for, those of an earlier run may rest.
+            remaining: tuple[str, ...] = (_NOT_KNOWN,) if surroundings.past.may_have_open else ()
             try:
                 opened = await _opened(surroundings, stop, closing=seconds == 0)
                 if opened is None:
-                    return Outcome(stop.why, (), None)
+                    return Outcome(stop.why, remaining, None)
                 strategy = cls(opened.session, surroundings.entropy, stop)
                 strategy._go_on(opened.account)
                 started(strategy)

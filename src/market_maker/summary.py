@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import Enum
+from enum import IntEnum
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -62,7 +62,7 @@ def is_good_quote(
     return resting_lots > 0 and 2 * resting_lots >= level_lots and abs(distance_ticks) <= near
 
 
-class _Kind(Enum):
+class _Kind(IntEnum):
     BOTH = 0
     ONE_SIDED = 1
     PAUSED = 2

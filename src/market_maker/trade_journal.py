@@ -11,7 +11,7 @@ goes on once it works. Secrets are masked by key.
 import dataclasses
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -245,9 +245,10 @@ class TradeJournal:
         steps = {name: {"tick": m.tick, "step": m.step} for name, m in markets.items()}
         self._write("session_start", {"markets": steps, "settings": masked(settings)}, keep=True)
 
-    def session_stop(self, why: str, summary: Mapping[str, object]) -> None:
-        """End of a session."""
-        self._write("session_stop", {"why": why, "summary": summary}, keep=True)
+    def session_stop(self, why: str, summary: Mapping[str, object], remaining: Sequence[str]) -> None:
+        """End of a session, and our orders that may still be open."""
+        fields = {"why": why, "remaining": list(remaining), "summary": summary}
+        self._write("session_stop", fields, keep=True)
 
     def decision(self, slot: SlotId, decision: Decision) -> None:
         """What was wanted of a slot, and why."""

@@ -87,6 +87,8 @@ class Upkeep:
         self._compare_every_s, self._look_s = settings.position_refresh_s, settings.idle_look_s
         self._compare_now = asyncio.Event()
         self._look_at_markets = asyncio.Event()
+        self._feed_now = asyncio.Event()
+        self._settle_now = asyncio.Event()
         self._was_lost = False
 
     def tasks(self) -> Iterator[Coroutine[None, None, None]]:
@@ -152,9 +154,13 @@ class Upkeep:
 
     async def _keeper_task(self) -> None:
         """Every second: watch equity, advance the kill ladder, show what is. It waits for no reply."""
-        session = self._session
+        session, every_s = self._session, max(_KEEP_S, self._look_s)
         while True:
-            await asyncio.sleep(_KEEP_S)
+            await asyncio.sleep(every_s)
+            if session.is_healthy() and self.switch.is_due:
+                self._feed_now.set()
+            if session.funding.is_due or self._orders.is_due:
+                self._settle_now.set()
             if session.metrics.is_read:
                 await self._show_metrics()
             self._streams.count_unknown(session.gateway.unknown)
@@ -168,12 +174,14 @@ class Upkeep:
             self.keep_checkpoint()
 
     async def _settling_task(self) -> None:
-        """Every second, and however long the replies take: settle overdue orders, fetch funding."""
+        """When it is time, and however long the replies take: settle overdue orders, fetch funding."""
         while True:
-            await asyncio.sleep(_KEEP_S)
+            await self._settle_now.wait()
             if self._may_ask():
                 await self._orders.reconcile()
                 await self._try(self._session.funding.fetch(), "not_kept")
+            # What is due again meanwhile waits for the next second.
+            self._settle_now.clear()
 
     async def _show_metrics(self) -> None:
         for desk in self._session.desks.values():
@@ -189,9 +197,9 @@ class Upkeep:
     async def _switch_task(self) -> None:
         """Feed the dead man's switch, while the loop that it guards is healthy."""
         while True:
-            await asyncio.sleep(_KEEP_S)
-            if self._session.is_healthy():
-                await self._try(self.switch.feed(), "not_fed")
+            await self._feed_now.wait()
+            await self._try(self.switch.feed(), "not_fed")
+            self._feed_now.clear()
 
     async def _try(self, request: Coroutine[Any, Any, None], failed: str) -> bool:
         """Whether a request that is repeated anyway was answered; if not, it is in the journal."""

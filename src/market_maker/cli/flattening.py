@@ -121,7 +121,7 @@ async def _close(gateway: Gateway, clock: Clock, config: Config, account: str) -
     try:
         surroundings = Surroundings(gateway, config, clock, Entropy(), journal, past=past)
         outcome = await MarketMakerStrategy.run(surroundings, 0.0, lambda _strategy: None)
-        journal.session_stop(outcome.why, {})
+        journal.session_stop(outcome.why, {}, outcome.remaining)
     finally:
         journal.close()
     return outcome

@@ -156,7 +156,7 @@ async def _played(seat: Seat, config: Config, seconds: float | None, *, show: bo
             summary: dict[str, object] = {"runs": [as_dict(run) for run in runs]}
             if outcome.strategy is not None:
                 summary["portfolio"] = portfolio_of(outcome.strategy.session)
-            journal.session_stop(outcome.why, summary)
+            journal.session_stop(outcome.why, summary, outcome.remaining)
             await view.end()
         finally:
             await view.close()

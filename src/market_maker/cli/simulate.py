@@ -68,7 +68,7 @@ def simulate(
             max=2_000.0,
             help="Moves of the market in a minute.",
         ),
-    ] = 12.0,
+    ] = 8.0,
     market: Annotated[str, typer.Option("--market", "-m", help="Generated market to quote.")] = "ETH-USD",
     processes: Annotated[
         int | None,

@@ -9,6 +9,7 @@ advanced alone. Phases follow a schedule; volatility wanders around what they sa
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,8 @@ _BLOCK_STEPS = 600
 _STEPS_PER_MINUTE = 600
 _NS_PER_MINUTE = 60 * NS_PER_S
 _BAR_STEPS = 60
-_VOLATILITY_MEMORY_S = 90.0
+_VOLATILITY_KEPT = 1.0 - _STEP_S / 90.0
+_ROOT_STEPS = math.sqrt(_STEPS_PER_MINUTE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,7 @@ class Schedule:
     repeat_from: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PathPoint:
+class PathPoint(NamedTuple):
     """The efficient price at a step: log price in USD, volatility in force (bps per root minute), phase."""
 
     log_price: float
@@ -78,6 +79,7 @@ class PricePath:
         own: np.random.SeedSequence,
     ) -> None:
         self._model = model
+        self._volatility_scale = model.volatility_noise * math.sqrt(1.0 - _VOLATILITY_KEPT**2)
         self._schedule = schedule
         self._shared = np.random.default_rng(shared)
         self._own = np.random.default_rng(own)
@@ -111,13 +113,12 @@ class PricePath:
     ) -> PathPoint:
         phase = self._phase()
         model = self._model
-        keep = 1.0 - _STEP_S / _VOLATILITY_MEMORY_S
-        scale = model.volatility_noise * math.sqrt(1.0 - keep**2)
-        self._log_volatility = keep * self._log_volatility + scale * volatility_noise
+        kept = _VOLATILITY_KEPT * self._log_volatility
+        self._log_volatility = kept + self._volatility_scale * volatility_noise
         # Mean variance stays what the model says: minus the variance of the logarithm.
         wander = math.exp(self._log_volatility - model.volatility_noise**2)
         sigma_bps = model.sigma_bps * phase.volatility * wander
-        move_bps = phase.drift_bps_s * _STEP_S + sigma_bps * price_noise / math.sqrt(_STEPS_PER_MINUTE)
+        move_bps = phase.drift_bps_s * _STEP_S + sigma_bps * price_noise / _ROOT_STEPS
         if chance < phase.jumps_per_minute / _STEPS_PER_MINUTE:
             move_bps += phase.jump_mean_bps + phase.jump_bps * jump_noise
         pull = phase.reversion_per_s * _STEP_S * (self._anchor - self._log_price)

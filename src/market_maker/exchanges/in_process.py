@@ -54,7 +54,7 @@ from market_maker.public_markets import find_markets
 _HTTP_OK: Final = 200
 _LONGEST_REPLY_S: Final = 5.0
 _SHORT_LIFE_NS: Final = NS_PER_S // 2
-_RESUBSCRIBE_S: Final = 0.1
+_RESUBSCRIBE_S: Final = 0.25
 _CLOSED_BY_EXCHANGE: Final = "the exchange closed the stream"
 _DECODE_PRICE: Final[dict[str, Callable[[bytes, Instrument], MarketEvent]]] = {
     "mark": decode_mark,

@@ -21,5 +21,5 @@ class BotClock:
         return self._clock.now_ns() + self.ahead_ns
 
     def perf_ns(self) -> int:
-        """Virtual time too: what our code takes is none, and the same on every machine."""
-        return self._clock.now_ns()
+        """Always the same: what our code takes is no time here, on every machine."""
+        return 0

@@ -33,6 +33,7 @@ _FORBIDDEN_BY_THE_MARKET: Final = frozenset(
         Reason.STRONG_TREND,
         Reason.POST_ONLY_BACKOFF,
         Reason.TOXIC_FLOW,
+        Reason.TOXIC_FILLS,
         Reason.POSITION_LIMIT,
         Reason.BELOW_MIN_SIZE,
         Reason.SPREAD_TOO_NARROW,
@@ -41,6 +42,7 @@ _FORBIDDEN_BY_THE_MARKET: Final = frozenset(
 _LATCHED: Final = (Reason.RISK_DRAWDOWN, Reason.RISK_DAY_LOSS)
 # What only a failure of the exchange or of the way to it may bring about.
 _BY_FAILURE: Final = frozenset({Reason.CIRCUIT_BREAKER, Reason.RATE_LIMITED})
+_TIMES_OF_TWO: Final = 3
 # How far, and for how long, a loss may be past its limit while orders that add risk rest.
 _LOSS_SLACK: Final = Decimal("1.25")
 _LOSS_S: Final = 20.0
@@ -179,15 +181,16 @@ class Watch:
         """Worst case: the position and all orders of ours of a side, at the lowest mark of late.
 
         Only where it has grown: the price may carry a position past its limit, an order may not. Of two bots
-        that somebody started by mistake each keeps to the limit, and hears of the other's orders too late.
+        that somebody started by mistake each keeps to the limit, and hears of the other's orders too late:
+        each may turn a position round that is at the limit of the other side.
         """
-        bots = 1 if now_ns >= self.second_until_ns else 2
+        times = 1 if now_ns >= self.second_until_ns else _TIMES_OF_TWO
         for side in Side:
             orders = [order for order in self.own_open() if order.side is side]
             adding = sum(order.remaining_lots for order in orders if not order.request.reduce_only)
             worst = side * position + adding
             if worst > max(self._worst[side], 0) and self._marks:
-                most = bots * int(self._limit_usd / (self._marks[0][1] * self._step_usd))
+                most = times * int(self._limit_usd / (self._marks[0][1] * self._step_usd))
                 detail = f"{worst} lots of at most {most}: position {position}"
                 self._hold(f"exposure {side.name}", holds=worst <= most, detail=detail)
             self._worst[side] = worst

@@ -6,8 +6,8 @@ nobody.
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,6 +46,14 @@ _URGENT = (CancelRequest, MassCancelRequest, DeadMansSwitchRequest)
 
 class Killed(BaseException):
     """The process is dead: nothing of it goes on."""
+
+
+class _InnerStop(Stop):
+    """The wish to end as a process in the simulation hears it: signals of the real one are not for it."""
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        yield
 
 
 class MortalGateway(InProcessGateway):
@@ -123,7 +131,7 @@ class Life:
         self.error: BaseException | None = None
         self.is_killed = False
         self._machine = machine
-        self._stop = Stop()
+        self._stop = _InnerStop()
         config = machine.config
         self._gateway = MortalGateway(
             machine.driver, machine.account_id, machine.clock, config.of(ConnectionSettings), machine.sent
@@ -198,7 +206,8 @@ class Life:
                     "runs": [as_dict(run) for run in runs],
                     "portfolio": portfolio_of(strategy.session),
                 }
-                journal.session_stop(strategy.stop.why, summary)
+                remaining = ("unknown",) if self.outcome is None else self.outcome.remaining
+                journal.session_stop(strategy.stop.why, summary, remaining)
 
     def _began(self, strategy: MarketMakerStrategy) -> None:
         self.strategy = strategy

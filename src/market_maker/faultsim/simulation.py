@@ -23,7 +23,7 @@ from market_maker.faultsim.world import World, WorldSettings
 _S_PER_HOUR: Final = 3600.0
 _REQUESTS_PER_MINUTE: Final = 1000
 # Several levels at once must leave room for one another; one is what a long simulation can afford.
-_LEVELS: Final = (1, 1, 1, 3)
+_LEVELS: Final = (1, 1, 1, 1, 1, 2)
 _NS_PER_S: Final = 1e9
 
 
@@ -44,7 +44,7 @@ class SimulationSettings:
     hours: float = 1.0
     faults: Sequence[str] = ()
     market: str = "ETH-USD"
-    market_events_per_minute: float = 12.0
+    market_events_per_minute: float = 8.0
     overrides: Sequence[str] = ()
     keep: Path | None = None
 
@@ -73,6 +73,8 @@ def simulate(seed: int, settings: SimulationSettings) -> SeedResult:
         for name in ("main", "second"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         gc.collect()
+        # What lives on is not looked through again before the next seed.
+        gc.freeze()
         gc.disable()
         try:
             with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -128,7 +130,7 @@ def bot_config(settings: SimulationSettings, drawn: WorldSettings, folder: Path)
         "journal_inputs_enabled=no",
         f"num_levels={drawn.levels}",
         "max_position_notional_usd=2500",
-        "idle_look_s=1",
+        "idle_look_s=2",
         f"requests_per_minute={drawn.requests_per_minute}",
         f"foreign_orders={'leave' if drawn.foreign else 'refuse'}",
         *settings.overrides,

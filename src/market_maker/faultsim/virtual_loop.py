@@ -8,7 +8,10 @@ too: before a jump the kernel gets a moment to hand over what is under way.
 
 import asyncio
 import selectors
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 _IDLE_S = 0.05
 _HAND_OVER_S = 0.0003
@@ -25,26 +28,28 @@ class _PacedSelector(selectors.DefaultSelector):
         super().__init__()
         self.virtual_s = 0.0
         self._pace = pace
-        self._unasked = 0
+        self._skips = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
             return list(super().select(_IDLE_S))
-        if self._may_skip():
+        if self._skips:
+            self._skips -= 1
             self.virtual_s += timeout
             return []
+        # Without sockets the kernel need not be asked each time.
+        self._skips = 0 if self._pace or len(self.get_map()) > _OWN_FILES else _ASKED_EVERY - 1
         real_s = timeout / self._pace if self._pace else self._hand_over_s()
         ready = super().select(real_s if timeout > 0 else 0)
         if not ready and timeout > 0:
             self.virtual_s += timeout
         return list(ready)
 
-    def _may_skip(self) -> bool:
-        """Whether the kernel need not be asked: there are no sockets, and it was asked not long ago."""
-        if self._pace or len(self.get_map()) > _OWN_FILES:
-            return False
-        self._unasked = (self._unasked + 1) % _ASKED_EVERY
-        return self._unasked > 0
+    def register(
+        self, fileobj: "FileDescriptorLike", events: int, data: object = None
+    ) -> selectors.SelectorKey:
+        self._skips = 0
+        return super().register(fileobj, events, data)
 
     def _hand_over_s(self) -> float:
         return _HAND_OVER_S if len(self.get_map()) > _OWN_FILES else 0.0

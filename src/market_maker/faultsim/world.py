@@ -29,7 +29,7 @@ from market_maker.instrument import MarketStatus
 # 2026-01-05 00:00 UTC: an hour of funding and a minute of candles begin there.
 START_NS: Final = 1_767_571_200 * NS_PER_S
 _DEPOSIT_USD: Final = Decimal(10_000)
-_SAMPLE_S: Final = 1.0
+_SAMPLE_S: Final = 2.0
 _SETTLED_NS: Final = 3 * NS_PER_S
 _RESTART_S: Final = (1.0, 6.0)
 _LONG_DOWN_SHARE: Final = 0.2
