@@ -100,7 +100,11 @@ def test_a_violation_is_printed_with_the_command_that_repeats_it_and_journals_ar
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: f"{entry['seed']}-{entry['faults'][:20]}")
 def test_a_seed_that_once_failed_is_clean(entry):
-    settings = SimulationSettings(hours=entry["hours"], faults=chosen_faults(entry["faults"]))
+    settings = SimulationSettings(
+        hours=entry["hours"],
+        faults=chosen_faults(entry["faults"]),
+        market_events_per_minute=entry.get("changes", 8.0),
+    )
     result = simulate(entry["seed"], settings)
     assert result.violations == []
     assert result.fills > 0

@@ -3,7 +3,7 @@
 What the bot believes is asked for two things only: whether it is halted, and why a side is not quoted.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -280,7 +280,10 @@ class Watch:
         self._hold("flat", holds=holds, detail=f"{lots} lots for {held_s:.0f} s though to be flattened")
 
     def _check_book(self, now_s: float, desk: MarketDesk | None) -> None:
-        """Nothing fails: the bot's best prices are those of the exchange's book without our orders."""
+        """Nothing fails: the bot's best prices are those of the exchange's book without our orders.
+
+        Those of somebody else on the account are others' to the bot.
+        """
         if now_s - self._book_looked_s < _BOOK_EVERY_S:
             return
         self._book_looked_s = now_s
@@ -288,9 +291,12 @@ class Watch:
             self._book_differs = 0
             return
         book = self._scene.exchange.venue.markets[self._scene.market].book
+        own_lots: Counter[tuple[Side, int]] = Counter()
+        for order in self.own_open():
+            own_lots[order.side, order.price_ticks] += order.remaining_lots
         for side in Side:
             ours = [ticks for ticks, _ in desk.book.levels(side, _BOOK_LEVELS)]
-            levels = (ticks for ticks, _ in book.levels(side) if book.external_lots(side, ticks))
+            levels = (ticks for ticks, lots in book.levels(side) if lots > own_lots[side, ticks])
             theirs = list(islice(levels, _BOOK_LEVELS))
             if ours != theirs:
                 self._book_differs += 1

@@ -23,7 +23,7 @@ from market_maker.faultsim.world import World, WorldSettings
 _S_PER_HOUR: Final = 3600.0
 _REQUESTS_PER_MINUTE: Final = 1000
 # Several levels at once must leave room for one another; one is what a long simulation can afford.
-_LEVELS: Final = (1, 1, 1, 1, 1, 2)
+_LEVELS: Final = (*[1] * 9, 2)
 _NS_PER_S: Final = 1e9
 
 
@@ -130,7 +130,7 @@ def bot_config(settings: SimulationSettings, drawn: WorldSettings, folder: Path)
         "journal_inputs_enabled=no",
         f"num_levels={drawn.levels}",
         "max_position_notional_usd=2500",
-        "idle_look_s=2",
+        "idle_look_s=3",
         f"requests_per_minute={drawn.requests_per_minute}",
         f"foreign_orders={'leave' if drawn.foreign else 'refuse'}",
         *settings.overrides,

@@ -186,7 +186,9 @@ class World:
         if life.is_killed or life.outcome is None:
             return
         own = self.watch.own_open()
-        if own and not life.outcome.remaining:
+        # While two run, what is open may be the other's.
+        is_alone = self.clock.now_ns() >= self.watch.second_until_ns
+        if own and is_alone and not life.outcome.remaining:
             self._report("stop", f"{own[0].request.external_id} is open, though none was said to remain")
         if self.watch.is_quiet(self.now_s):
             check_life(self.exchange, self.account, life, self._report)
