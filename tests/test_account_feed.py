@@ -259,6 +259,15 @@ def test_quiet_is_not_lost():
     assert len(heard.server.opened) == 1
 
 
+@pytest.mark.parametrize("begin", [(), snapshots()[:1]])
+def test_a_stream_that_opens_and_does_not_say_what_there_is_is_opened_anew(begin):
+    """Its first words were lost, and an account without orders has no others to say."""
+    heard = watched(says(*begin), says(*begin), says(*snapshots()), seconds=60.0)
+    assert heard.kinds == ["StreamLost", "BalanceReport"]
+    assert heard.events[0].why.startswith("expected the stream to say what there is within 10 s")
+    assert 20.0 < heard.timed[1][0] < 22.0
+
+
 def test_open_and_dead_is_lost_within_two_pings():
     """lessons.md §3: the stream is open and silent."""
     heard = watched(deaf, says(*snapshots()), seconds=20.0)

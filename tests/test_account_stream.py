@@ -10,7 +10,6 @@ from fakes import START_NS, FakeGateway
 
 from market_maker.account_stream import AccountStream
 from market_maker.domain import Side
-from market_maker.faultsim.virtual_loop import VirtualTimeLoop
 from market_maker.gateway import OutcomeUnknown, PositionReport, StreamLost
 
 
@@ -123,30 +122,3 @@ def test_a_look_up_that_fails_changes_nothing(name):
         asyncio.run(account.refresh())
     assert account.position("X-USD").size_lots == 5
     assert account.balance is None
-
-
-def test_a_lost_stream_that_does_not_say_that_it_is_back_is_opened_anew():
-    """Its first words were lost, and an account without orders has no others to say."""
-    opened_s: list[float] = []
-
-    class Mute(FakeGateway):
-        async def account_events(self):
-            opened_s.append(asyncio.get_running_loop().time())
-            if len(opened_s) == 1:
-                yield self.money
-                yield StreamLost("", "a gap")
-            if len(opened_s) == 5:
-                yield self.money
-            await asyncio.Event().wait()
-
-    async def main():
-        account = AccountStream(Mute(), Listener())
-        task = asyncio.ensure_future(account.run())
-        await asyncio.sleep(1_000.0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return account.is_lost
-
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert not runner.run(main())
-    assert opened_s == [0.0, 10.0, 30.0, 70.0, 130.0]

@@ -24,14 +24,11 @@ PARTS = ("spread", "adverse_selection", "inventory", "fees", "rebates", "funding
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     for name in [name for name in os.environ if name.startswith("MM_")]:
         monkeypatch.delenv(name)
-    yield tmp_path
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return tmp_path
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import signal
 from decimal import Decimal
 
 import numpy as np
@@ -24,13 +23,9 @@ NAMES = ("BTC-USD", "ETH-USD", "SOL-USD")
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -22,14 +22,11 @@ PATIENCE_S = 60
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for name in [name for name in os.environ if name.startswith("MM_")]:
         monkeypatch.delenv(name)
-    yield tmp_path
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return tmp_path
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 
 import pytest
 from served import served
@@ -19,14 +18,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for name in [name for name in os.environ if name.startswith("MM_")]:
         monkeypatch.delenv(name)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Sessions on the exchange inside, from settings to summary, as the command line hosts them."""
 
-import signal
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,15 +16,6 @@ from market_maker.trade_journal import read_journal
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MACHINE_TIME = ("decision_us",)
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_before():
-    """The host ignores signals once the session is over; the tests after it do not."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def inside(tmp_path, *settings, markets="BTC-USD", name="j", **how):

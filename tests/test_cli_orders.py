@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import os
-import signal
 from threading import Event, Thread
 
 import pytest
@@ -25,15 +24,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
-    """An empty folder and no `MM_*` variables; afterwards signals are met as before."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """An empty folder and no `MM_*` variables."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for name in [name for name in os.environ if name.startswith("MM_")]:
         monkeypatch.delenv(name)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

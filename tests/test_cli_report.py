@@ -114,3 +114,18 @@ def test_a_session_that_the_kill_ladder_ended_has_an_exit_code_of_its_own(capsys
     assert code == ExitCode.KILLED == 5
     assert "Kill ladder: STOP for DAY_LOSS, latched; mm resume lifts it." in text
     assert account["kill_ladder"] == {"step": "STOP", "cause": "DAY_LOSS", "latched": "STOP"}
+
+
+@pytest.mark.parametrize(
+    ("at_end", "told"),
+    [
+        (AtEnd(why_not="no answer within 5 s"), "Orders of an earlier run may be open; mm cancel-all"),
+        (AtEnd(Decimal(5), 2), "Orders of an earlier run that are open: 2; mm cancel-all"),
+        (AtEnd(Decimal(5), 0), ""),
+    ],
+)
+def test_who_never_looked_for_orders_of_before_says_what_may_be_open(capsys, at_end, told):
+    code, text, _ = printed(capsys, played(Outcome("SIGTERM", ("unknown",), None), at_end))
+    assert code == ExitCode.INTERRUPTED
+    assert told in text
+    assert ("earlier run" in text) == bool(told)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -32,14 +31,6 @@ def walked(tmp_path, steps=60, desks=(X,), **how):
 def replayed(journal, *overrides, **how):
     change = settings_change(overrides) if overrides else None
     return Replay(find_inputs(journal), change=change, **how).run()
-
-
-@pytest.fixture
-def _signals_as_before():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def session(folder, *settings, markets="BTC-USD", **how):
@@ -193,7 +184,6 @@ def test_without_inputs_there_is_nothing_to_replay(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_signals_as_before")
 @pytest.mark.parametrize("scenario", scenario_names())
 def test_a_session_of_every_scenario_replays_bit_for_bit(tmp_path, scenario):
     markets = "BTC-USD,WIF-USD" if scenario == "mixed" else "BTC-USD"
@@ -218,7 +208,6 @@ def run_replay(journal, **environ):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_signals_as_before")
 @pytest.mark.parametrize("environ", [{"PYTHONHASHSEED": "99"}, {"NUMBA_DISABLE_JIT": "1"}])
 def test_another_process_compiled_or_not_decides_the_same(tmp_path, environ):
     journal = session(tmp_path, seconds=45.0, scenario="choppy")

@@ -6,6 +6,8 @@ import pytest
 from market_maker.emulator.faults import FaultError
 from market_maker.faultsim.fault_plan import (
     FAULT_NAMES,
+    FaultPlan,
+    PlannedFault,
     Spans,
     Stretch,
     chosen_faults,
@@ -62,3 +64,18 @@ def test_names_are_read_and_checked():
 def test_spans_are_joined_and_say_for_how_long_they_are_over():
     spans = Spans([Stretch(5, 9), Stretch(1, 3), Stretch(2, 4)])
     assert [spans.over_for_s(at) for at in (0.5, 1, 3.5, 4, 4.5, 6, 9, 12)] == [0.5, 0, 0, 0, 0.5, 0, 0, 3]
+
+
+def test_a_clock_that_falls_back_makes_pauses_longer_by_as_much():
+    ahead = PlannedFault("clock_jump", 13.0, 100.0, 120.0)
+    behind = PlannedFault("clock_jump", -13.0, 300.0, 320.0)
+    chosen = FaultPlan((ahead, behind), ())
+    spans = chosen.spans((), with_clocks=True)
+    assert [spans.over_for_s(at_s) for at_s in (99.0, 110.0, 134.0, 310.0, 321.0)] == [
+        99.0,
+        0.0,
+        1.0,
+        0.0,
+        1.0,
+    ]
+    assert chosen.spans(()).over_for_s(110.0) == 110.0

@@ -1,6 +1,5 @@
 """A ladder in whole sessions: lines fill, neighbours are armed, a restart goes on, books are equal."""
 
-import signal
 from decimal import Decimal
 from itertools import pairwise
 
@@ -43,15 +42,6 @@ LIVELY = (
     "grid_spacing_sigmas=0.3",
     "grid_min_spacing_bps=3",
 )
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_before():
-    """The host ignores signals once a session is over; the tests after it do not."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def lines_of(record):

@@ -396,6 +396,21 @@ def test_a_broken_account_stream_is_lost_and_resumes_with_what_is_there(how):
     assert any(isinstance(event, OrderReport) for event in events[lost:])
 
 
+def test_an_account_stream_that_does_not_say_what_there_is_is_opened_anew():
+    async def program(desk):
+        desk.inside.driver.losing = {"ORDER", "BALANCE", "POSITION"}
+        events = asyncio.ensure_future(collect(desk.gateway.account_events(), 15.0))
+        await asyncio.sleep(9.0)
+        desk.inside.driver.losing = set()
+        return await events
+
+    events = at_the_desk(program)
+    assert isinstance(events[0], StreamLost)
+    assert events[0].why.startswith("expected the stream to say what there is within 10 s")
+    assert any(isinstance(event, BalanceReport) for event in events[1:])
+    assert sum(isinstance(event, StreamLost) for event in events) == 1
+
+
 def test_a_refusal_is_an_error_with_its_code():
     async def program(desk):
         with pytest.raises(OrderRefused) as refusal:

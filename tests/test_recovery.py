@@ -12,7 +12,7 @@ from inside import START_NS, Inside, WatchedGateway, assert_sound, in_virtual_ti
 
 from market_maker.clock import Entropy, ShiftedClock
 from market_maker.config import load_config
-from market_maker.domain import Reason, Side
+from market_maker.domain import NS_PER_S, Reason, Side
 from market_maker.emulator.rules import ExchangeRules, MoneyRules
 from market_maker.kill_ladder import Cause, Step
 from market_maker.past import Past, Whose, latest_past, past_of, read_past
@@ -493,3 +493,25 @@ def test_funding_paid_while_a_session_opens_is_in_its_books_once(early_s, ahead_
     inside, run = in_virtual_time(main)
     assert_sound(inside, run)
     assert len(inside.account.payments) == 1
+
+
+def test_a_long_end_does_not_hide_a_fill_that_nobody_heard():
+    """What the exchange is asked for at the next start begins before the last word of what was traded."""
+    said = {"t": START_NS, "type": "account", **WHOSE._asdict()}
+    sent = {
+        "t": START_NS + NS_PER_S,
+        "type": "order_sent",
+        "market": "X-USD",
+        "external_id": "mm-0-a",
+        "side": "BUY",
+        "price_ticks": 1,
+        "size_lots": 2,
+        "post_only": True,
+        "reduce_only": False,
+        "immediate_or_cancel": False,
+        "expire_ns": START_NS,
+        "nonce": 1,
+        "replaces": "",
+    }
+    end = {"t": START_NS + 900 * NS_PER_S, "type": "session_stop", "remaining": []}
+    assert past_of([[said, sent, end]], WHOSE).asks_since_ns < START_NS

@@ -73,17 +73,15 @@ def words_for(path):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """An empty folder, no `MM_*` variables, signals as before, and an end to what does not end."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    """An empty folder, no `MM_*` variables, and an end to what does not end."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("MM_")]:
         monkeypatch.delenv(name)
-    signal.signal(signal.SIGALRM, _too_long)
+    before = signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(LONGEST_S)
     yield tmp_path
     signal.alarm(0)
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    signal.signal(signal.SIGALRM, before)
 
 
 def _too_long(*_):

@@ -2,7 +2,8 @@
 
 After a restart the journal says which positions there must be: those of its last checkpoint, and every fill
 since. What the exchange's history has beside these filled while we were down. Only where both together are
-what the exchange holds is anything traded; that they are also shows that nothing moved between the look-ups.
+what the exchange holds is anything traded; that they are also shows that no position moved between the
+look-ups, and the money is looked at twice.
 """
 
 import asyncio
@@ -109,20 +110,25 @@ async def open_account(
     kept = (await leftovers.recover(RecoverPolicy.CANCEL, instruments, keep=past.orders)).kept
     past = replace(past, orders={name: past.orders[name] for name in kept})
     since_ns = past.asks_since_ns if past.is_known else None
+    agreed: _Look | None = None
     for attempt in range(_LOOKS):
         look = await _look(gateway, since_ns, past, clock.now_ns())
         if config.of(SessionSettings).network is Network.EMULATOR and _is_another(look, past):
-            return _opened(replace(look, fills=(), resting=()), instruments, Past(past.whose))
-        agrees = past.positions_accepted or not _differences(look, instruments, past)
-        # Where somebody else trades in the account it may never stand still.
-        if agrees and (look.is_still or attempt == _LOOKS - 1):
-            return _opened(look, instruments, past)
+            past, since_ns, look = Past(past.whose), None, replace(look, fills=(), resting=())
+        if past.positions_accepted or not _differences(look, instruments, past):
+            agreed = look
+            if look.is_still:
+                break
         # What moves between the look-ups makes a difference that the next look does not have.
         await asyncio.sleep(_PAUSE_S)
-        if attempt == _LOOKS // 2 and past.is_known:
-            since_ns = past.oldest_ns
-    await leftovers.recover(RecoverPolicy.CANCEL, instruments)
-    raise BooksDisagree(_complaint(_differences(look, instruments, past), instruments))
+        if attempt == _LOOKS // 2 and since_ns is not None:
+            since_ns = min(since_ns, past.oldest_ns)
+    if agreed is not None:
+        # Where somebody else trades in the account, its money may never stand still.
+        return _opened(agreed, instruments, past)
+    recovered = await leftovers.recover(RecoverPolicy.CANCEL, instruments)
+    remaining = tuple(order.external_id for order in recovered.remaining)
+    raise BooksDisagree(_complaint(_differences(look, instruments, past), instruments), remaining)
 
 
 async def _look(gateway: Gateway, since_ns: int | None, past: Past, now_ns: int) -> _Look:
@@ -133,7 +139,7 @@ async def _look(gateway: Gateway, since_ns: int | None, past: Past, now_ns: int)
     """
     fills = [] if since_ns is None else await gateway.fills(since_ns)
     resting = await gateway.open_orders() if past.orders else []
-    # Clocks may be apart, and a payment is listed a moment after it was made.
+    # Clocks may be apart.
     recent_ns = now_ns - LOOK_BACK_NS
     before = await gateway.balance()
     positions = await gateway.positions()

@@ -6,11 +6,9 @@ last heard, for those who ask between events; REST look-ups refresh the same two
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from market_maker.gateway import (
-    AccountEvent,
     BalanceReport,
     FillReport,
     Gateway,
@@ -21,9 +19,6 @@ from market_maker.gateway import (
 
 # A mass cancel is told in a burst: a few reports in a step of the loop, then others have their turn.
 _TOGETHER: Final = 3
-# How long a stream that was lost may take to say that it is back; twice as long each time, up to the longest.
-_BACK_S: Final = 10.0
-_LONGEST_BACK_S: Final = 60.0
 
 
 class AccountListener(Protocol):
@@ -76,7 +71,7 @@ class AccountStream:
     async def run(self) -> None:
         """Hear the account until cancelled."""
         heard = 0
-        async for event in self._events():
+        async for event in self._gateway.account_events():
             heard += 1
             if heard % _TOGETHER == 0:
                 await asyncio.sleep(0)
@@ -94,27 +89,6 @@ class AccountStream:
                     self._listener.on_account_changed()
                 case StreamLost():
                     self._listener.on_account_lost(event.why)
-
-    async def _events(self) -> AsyncIterator[AccountEvent]:
-        """What the gateway tells; a stream that is back and says nothing is opened anew.
-
-        Its first words may have been lost, and an account without orders has no others to say.
-        """
-        events, patience_s = aiter(self._gateway.account_events()), _BACK_S
-        while True:
-            try:
-                if self.is_lost:
-                    async with asyncio.timeout(patience_s):
-                        event = await anext(events)
-                else:
-                    event, patience_s = await anext(events), _BACK_S
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                events = aiter(self._gateway.account_events())
-                patience_s = min(2 * patience_s, _LONGEST_BACK_S)
-            else:
-                yield event
 
     async def refresh(self) -> None:
         """Look positions and balance up; what the exchange does not list is flat.

@@ -106,7 +106,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "journal_queue_records": Range(100),
     "journal_close_timeout_s": _POSITIVE,
     "position_refresh_s": _POSITIVE,
-    "idle_look_s": _POSITIVE,
+    # A look that comes later than a request may take would find the bot unwell.
+    "idle_look_s": Range(high=4.0, above=True),
     "order_expiry_s": Range(10.0),
     "order_request_timeout_s": _POSITIVE,
     "order_pending_timeout_s": _POSITIVE,

@@ -22,6 +22,11 @@ class FundingBooks:
     ----------
     fetch : callable
         Payments since an instant, ns; fails as requests do.
+
+    Attributes
+    ----------
+    is_due : bool
+        There may be a payment to fetch.
     """
 
     def __init__(self, fetch: Fetch, ledger: Ledger, journal: TradeJournal, clock: Clock) -> None:

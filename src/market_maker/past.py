@@ -78,7 +78,7 @@ class Past:
     orders : mapping
         Orders that it sent, by external id.
     may_have_open : bool
-        It sent orders, and did not end by saying that none of them is open.
+        It began, and did not end by saying that none of its orders is open.
     """
 
     whose: Whose = field(default_factory=Whose)
@@ -213,6 +213,10 @@ class _Fold:
 
     def take(self, record: Record) -> None:
         kind = record["type"]
+        if kind == "session_stop":
+            # It may come long after the last word of what was traded.
+            self._may_have_open = bool(record.get("remaining", self._may_have_open))
+            return
         self._noted_ns = int(record["t"])
         self._begun_ns = self._begun_ns or self._noted_ns
         if kind == "fill":
@@ -221,8 +225,6 @@ class _Fold:
             self._payments.add((record["market"], record["payment_id"]))
         elif kind == "order_sent":
             self._order(record)
-        elif kind == "session_stop":
-            self._may_have_open = bool(record.get("remaining", self._may_have_open))
         elif kind == CHECKPOINT:
             self._checkpoint(record)
         elif kind == KILL_STEP:
@@ -239,7 +241,6 @@ class _Fold:
     def _order(self, record: Record) -> None:
         fields = {name: record[name] for name in NewOrder._fields}
         self._orders[record["external_id"]] = NewOrder(**fields | {"side": Side[record["side"]]})
-        self._may_have_open = True
         if len(self._orders) > _ORDERS_KEPT:
             del self._orders[next(iter(self._orders))]
 
@@ -253,6 +254,8 @@ class _Fold:
     def _checkpoint(self, record: Record) -> None:
         risk, hedge = record["risk"], record["hedge"]
         self._positions = dict(record["positions"])
+        # What it sent from there on may not have reached the disk.
+        self._may_have_open = True
         self._past = replace(
             self._past,
             is_known=True,

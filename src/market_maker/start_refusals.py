@@ -26,7 +26,17 @@ class AnotherBotQuotes(StartRefused):
 
 
 class BooksDisagree(StartRefused):
-    """Our journal and the exchange say different things of a position."""
+    """Our journal and the exchange say different things of a position.
+
+    Attributes
+    ----------
+    remaining : tuple of str
+        Our orders that may be open all the same; the others were cancelled.
+    """
+
+    def __init__(self, message: str, remaining: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.remaining = remaining
 
 
 class StoppedByLadder(StartRefused):

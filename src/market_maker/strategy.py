@@ -47,6 +47,7 @@ from market_maker.shutdown import (
     flatten_position,
     reduce_position,
 )
+from market_maker.start_refusals import BooksDisagree
 from market_maker.startup import check_in, recover_orders
 from market_maker.stream_watch import StreamWatch
 from market_maker.surroundings import Surroundings
@@ -140,6 +141,9 @@ class MarketMakerStrategy:
                 started(strategy)
                 remaining = (_NOT_KNOWN,)
                 remaining = await strategy._live(seconds)
+            except BooksDisagree as refusal:
+                remaining = refusal.remaining
+                raise
             finally:
                 surroundings.share.leave(nothing_open=not remaining)
         return Outcome(stop.why, remaining, strategy)

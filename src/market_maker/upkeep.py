@@ -153,7 +153,7 @@ class Upkeep:
                 await asyncio.sleep(0)
 
     async def _keeper_task(self) -> None:
-        """Every second: watch equity, advance the kill ladder, show what is. It waits for no reply."""
+        """Every second or look: watch equity, advance the kill ladder, show what is. It awaits no reply."""
         session, every_s = self._session, max(_KEEP_S, self._look_s)
         while True:
             await asyncio.sleep(every_s)

@@ -81,7 +81,7 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
     strategy, where = played.outcome.strategy, f"{played.network}, account {played.account}"
     if strategy is None:
         what = f"Stopped ({played.outcome.why}) before it quoted on {where}; no order was placed."
-        return Text(what, style="yellow")
+        return Text(what + _of_before(played), style="yellow")
     lines = [
         f"Ended on {where}: {played.outcome.why}.",
         _open_orders(strategy, played),
@@ -102,6 +102,15 @@ def _closing(played: Played, account: dict[str, object]) -> Text:
     if played.journal_failed is not None:
         lines.append(f"The journal is NOT WHOLE: {played.journal_failed}")
     return Text("\n".join(lines), style="" if _is_sound(played, strategy) else "bold red")
+
+
+def _of_before(played: Played) -> str:
+    """What is known of an earlier run's orders, where this one ended before it looked for them."""
+    count = played.at_end.open_orders
+    if not played.outcome.remaining or count == 0:
+        return ""
+    found = "may be open" if count is None else f"that are open: {count}"
+    return f"\nOrders of an earlier run {found}; mm cancel-all cancels them."
 
 
 def _what_to_do(session: Session) -> str:

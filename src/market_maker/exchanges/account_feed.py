@@ -43,12 +43,17 @@ class _Account:
         self._outbox = outbox
         self._unknown = unknown
         self._turns = Turns("account", unknown)
-        self._is_known_lost = False
+        self._is_known_lost = self._has_begun = False
         # Markets in which the stream last said that there is a position.
         self._held: set[str] = set()
 
     def on_open(self) -> None:
         self._turns.restart()
+        self._has_begun = False
+
+    def has_begun(self) -> bool:
+        """Whether this connection told an event: a balance is always among the first."""
+        return self._has_begun
 
     def on_frame(self, frame: bytes) -> None:
         if self._outbox.backlog >= MAX_BACKLOG:
@@ -84,7 +89,8 @@ class _Account:
             self._unknown[f"account frame {kind}"] += 1
 
     def _hand_on(self, decoded: AccountFrame) -> None:
-        self._is_known_lost = False
+        if decoded.events:
+            self._is_known_lost, self._has_begun = False, True
         self._unknown.update(f"market {market}, not asked for" for market in decoded.other_markets)
         listed: set[str] = set()
         for event in decoded.events:
@@ -138,5 +144,6 @@ def account_feed(
     outbox = Outbox[AccountEvent]()
     outbox.open()
     refused = {401: CredentialsRefused, 403: CredentialsRefused}
-    link = Link(connect, ACCOUNT_PATH, settings, fatal=refused)
-    return hear_all(outbox, [(link, _Account(instruments, clock, outbox, unknown))])
+    hearer = _Account(instruments, clock, outbox, unknown)
+    link = Link(connect, ACCOUNT_PATH, settings, fatal=refused, has_begun=hearer.has_begun)
+    return hear_all(outbox, [(link, hearer)])

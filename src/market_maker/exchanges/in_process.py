@@ -23,6 +23,7 @@ from market_maker.emulator.requests import (
 )
 from market_maker.emulator.streams import ACCOUNT, PUBLIC_KINDS, Reply, Topic
 from market_maker.exchanges import replies
+from market_maker.exchanges.begin import BEGIN_S, NOT_BEGUN
 from market_maker.exchanges.envelope import venue_error
 from market_maker.exchanges.frames import (
     decode_account,
@@ -236,17 +237,24 @@ class InProcessGateway:
         return (_DECODE_PRICE[kind](frame, instrument),)
 
     async def account_events(self) -> AsyncIterator[AccountEvent]:
-        """Orders, fills, positions and balance of the account; what breaks the stream resubscribes."""
+        """Orders, fills, positions and balance of the account; what breaks the stream resubscribes.
+
+        So does one that tells nothing in the beginning: an account without orders may have nothing to add.
+        """
         while True:
             stream = self._driver.open_stream(Topic(ACCOUNT, account_id=self._account_id))
             turns, opened_ns = self._turns(ACCOUNT), self._now_ns()
+            has_begun = False
             try:
-                while (item := await stream.queue.get()) is not None:
+                while (item := await (stream.queue.get() if has_begun else _first(stream.queue))) is not None:
                     for event in self._account_event(turns, item[1]):
+                        has_begun = True
                         yield event
                 why = _CLOSED_BY_EXCHANGE
             except CorruptFrame as error:
                 why = str(error)
+            except TimeoutError:
+                why = NOT_BEGUN
             finally:
                 stream.close()
             if self._driver.is_closed and self._has_ended():
@@ -315,3 +323,9 @@ def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
         return decode(body)
     except CorruptFrame as error:
         raise OutcomeUnknown(str(error)) from error
+
+
+async def _first(queue: Frames) -> tuple[str, bytes] | None:
+    """Next frame of a stream that has told nothing yet; fails where it takes too long."""
+    async with asyncio.timeout(BEGIN_S):
+        return await queue.get()

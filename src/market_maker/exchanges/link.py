@@ -8,12 +8,13 @@ a random part, so that streams lost together do not return together.
 import asyncio
 import math
 import zlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
 from market_maker.config_sections import ConnectionSettings
+from market_maker.exchanges.begin import BEGIN_S, NOT_BEGUN
 from market_maker.exchanges.outbox import Outbox
 from market_maker.exchanges.socket import TOO_MANY_REQUESTS, Connector, Stream, StreamBroken, StreamRefused
 from market_maker.exchanges.wire import CorruptFrame
@@ -80,6 +81,8 @@ class Link:
     fatal : mapping of int to type of VenueError
         HTTP statuses of the handshake that make every further try pointless, and the error they become. A
         404 counts only before the stream was ever open: later it is a server on its way up.
+    has_begun : callable, optional
+        Whether the hearer has heard what each connection begins with; one that does not is given up soon.
     """
 
     def __init__(
@@ -90,12 +93,14 @@ class Link:
         *,
         silence_s: float = 0.0,
         fatal: Mapping[int, type[VenueError]] | None = None,
+        has_begun: Callable[[], bool] | None = None,
     ) -> None:
         self._connect = connect
         self._path = path
         self._settings = settings
         self._silence_s = silence_s
         self._fatal = dict(fatal or {})
+        self._has_begun = has_begun
         self._backoff = Backoff(
             settings.reconnect_first_s, settings.reconnect_longest_s, zlib.crc32(path.encode())
         )
@@ -123,6 +128,8 @@ class Link:
             opened_s = loop.time()
             self._fatal = {status: kind for status, kind in self._fatal.items() if kind is not MarketNotFound}
             hearer.on_open()
+            if self._has_begun is not None:
+                await _hear_begin(stream, hearer, self._has_begun)
             await _hear(stream, hearer)
         except (StreamBroken, CorruptFrame) as loss:
             if self._connect.closed:
@@ -146,6 +153,15 @@ class Link:
         if isinstance(loss, StreamRefused) and loss.status == TOO_MANY_REQUESTS:
             return max(pause_s, loss.retry_after_s, self._settings.reconnect_longest_s)
         return pause_s
+
+
+async def _hear_begin(stream: Stream, hearer: StreamHearer, has_begun: Callable[[], bool]) -> None:
+    try:
+        async with asyncio.timeout(BEGIN_S):
+            while not has_begun():
+                hearer.on_frame(await stream.frame())
+    except TimeoutError:
+        raise StreamBroken(NOT_BEGUN) from None
 
 
 async def _hear(stream: Stream, hearer: StreamHearer) -> NoReturn:

@@ -75,6 +75,7 @@ _KINDS: Final = _EMULATED | _STAGED
 _POST_ONLY_S: Final = (3.0, 20.0)
 
 FAULT_NAMES: Final = tuple(_KINDS)
+_CLOCKS: Final = frozenset({"clock_skew", "clock_jump"})
 # While one of these is on, a request may take as long as it likes.
 NETWORK_FAULTS: Final = frozenset(
     {
@@ -151,9 +152,13 @@ class FaultPlan:
     faults: tuple[PlannedFault, ...]
     quiet: tuple[Stretch, ...]
 
-    def spans(self, names: Collection[str] = FAULT_NAMES) -> Spans:
-        """When faults of these classes are on."""
-        return Spans(Stretch(fault.start_s, fault.end_s) for fault in self.faults if fault.name in names)
+    def spans(self, names: Collection[str] = FAULT_NAMES, *, with_clocks: bool = False) -> Spans:
+        """When faults of these classes are on; a clock's as long as pauses by it take when it falls back."""
+        stretches = [Stretch(fault.start_s, fault.end_s) for fault in self.faults if fault.name in names]
+        if with_clocks:
+            late = (fault for fault in self.faults if fault.name in _CLOCKS)
+            stretches += [Stretch(fault.start_s, fault.end_s + max(fault.value, 0.0)) for fault in late]
+        return Spans(stretches)
 
 
 def chosen_faults(text: str) -> tuple[str, ...]:

@@ -93,8 +93,10 @@ class Watch:
         Steps of the exchange so far.
     life : Life or None
         The process that trades at present.
+    second_is_there : bool
+        A second process runs, started by mistake.
     second_until_ns : int
-        Until when orders of a second process, started by mistake, may rest.
+        Until when its orders may rest.
     is_down : bool
         Nobody is there to start a process for the time being.
     """
@@ -102,6 +104,7 @@ class Watch:
     def __init__(self, scene: Scene, report: Callable[[str, str], None]) -> None:
         self.steps = 0
         self.life: Life | None = None
+        self.second_is_there = False
         self.second_until_ns = 0
         self.is_down = False
         self._scene = scene
@@ -117,7 +120,7 @@ class Watch:
         self._switch_s = switch.dead_man_countdown_s + switch.dead_man_interval_s
         self._countdown_s = switch.dead_man_countdown_s
         self._step_usd = scene.exchange.venue.markets[scene.market].instrument.step
-        self._network = scene.plan.spans(NETWORK_FAULTS)
+        self._network = scene.plan.spans(NETWORK_FAULTS, with_clocks=True)
         self._all = scene.plan.spans()
         self._seen: tuple[int, ...] = ()
         self._worst = {Side.BUY: 0, Side.SELL: 0}
@@ -307,8 +310,8 @@ class Watch:
         self._hold("book", holds=self._book_differs < _BOOK_LOOKS, detail=detail)
 
     def _check_guarded(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
-        """No process quotes: nothing may rest for longer than the dead man's countdown."""
-        if desk is not None or not own:
+        """No process quotes, and none feeds the switch: nothing may rest for longer than its countdown."""
+        if desk is not None or not own or self.second_is_there:
             self._unguarded_since_s = -1.0
             self._broken.discard("orphan")
             return

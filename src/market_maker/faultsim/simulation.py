@@ -22,7 +22,7 @@ from market_maker.faultsim.world import World, WorldSettings
 
 _S_PER_HOUR: Final = 3600.0
 _REQUESTS_PER_MINUTE: Final = 1000
-# Several levels at once must leave room for one another; one is what a long simulation can afford.
+# Levels at once must leave room for one another; one is what a long simulation can afford mostly.
 _LEVELS: Final = (*[1] * 9, 2)
 _NS_PER_S: Final = 1e9
 
