@@ -268,6 +268,21 @@ def test_a_stream_that_opens_and_does_not_say_what_there_is_is_opened_anew(begin
     assert 20.0 < heard.timed[1][0] < 22.0
 
 
+def test_a_stream_that_never_begins_is_no_storm():
+    heard = watched(*[says()] * 40, seconds=100.0)
+    assert heard.kinds == ["StreamLost"]
+    pauses = [later - before - 10.0 for before, later in pairwise(heard.server.tries(ACCOUNT))]
+    assert pauses[0] < 0.3
+    assert max(pauses[-3:]) > 1.5
+
+
+def test_a_loss_after_a_position_was_said_to_be_gone_is_said():
+    """That word alone says to the reader that the stream is back."""
+    begun = (told(1, "ORDER", snapshot=True, orders=[]), positions(2, snapshot=True))
+    heard = watched(says_and_closes(*snapshots(position())), says_and_closes(*begun), says(), seconds=5.0)
+    assert heard.kinds[-3:] == ["StreamLost", "PositionReport", "StreamLost"]
+
+
 def test_open_and_dead_is_lost_within_two_pings():
     """lessons.md §3: the stream is open and silent."""
     heard = watched(deaf, says(*snapshots()), seconds=20.0)

@@ -411,6 +411,23 @@ def test_an_account_stream_that_does_not_say_what_there_is_is_opened_anew():
     assert sum(isinstance(event, StreamLost) for event in events) == 1
 
 
+def test_a_book_that_does_not_begin_is_asked_for_anew():
+    """Where a market stands still nothing but time shows that its begin was lost."""
+
+    async def program(desk):
+        desk.inside.driver.losing = {"book"}
+        events = asyncio.ensure_future(collect(desk.gateway.market_events(BTC), 15.0))
+        # Not a frame comes through until it is asked for anew.
+        await asyncio.sleep(10.01)
+        desk.inside.driver.losing = set()
+        return await events
+
+    events = at_the_desk(program)
+    lost = next(i for i, event in enumerate(events) if isinstance(event, StreamLost))
+    assert events[lost].why.startswith("expected the stream to say what there is within 10 s")
+    assert any(isinstance(event, BookUpdate) and event.is_snapshot for event in events[lost:])
+
+
 def test_a_refusal_is_an_error_with_its_code():
     async def program(desk):
         with pytest.raises(OrderRefused) as refusal:

@@ -514,4 +514,5 @@ def test_a_long_end_does_not_hide_a_fill_that_nobody_heard():
         "replaces": "",
     }
     end = {"t": START_NS + 900 * NS_PER_S, "type": "session_stop", "remaining": []}
-    assert past_of([[said, sent, end]], WHOSE).asks_since_ns < START_NS
+    resumed = {"t": START_NS + 990 * NS_PER_S, "type": "resumed"}
+    assert past_of([[said, sent, end, resumed]], WHOSE).asks_since_ns < START_NS

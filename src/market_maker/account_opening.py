@@ -23,12 +23,13 @@ from market_maker.gateway import (
     Gateway,
     OrderReport,
     PositionReport,
+    VenueError,
 )
 from market_maker.instrument import Instrument
 from market_maker.ledger import OpeningPosition
 from market_maker.order_manager import OrderManager, RecoverPolicy
 from market_maker.past import LOOK_BACK_NS, Past, PaymentKey, TradeKey, payment_key, trade_key
-from market_maker.start_refusals import BooksDisagree
+from market_maker.start_refusals import UNKNOWN_ORDERS, BooksDisagree
 
 _EXACT_DIGITS: Final = 60
 _LOOKS: Final = 6
@@ -123,12 +124,20 @@ async def open_account(
         await asyncio.sleep(_PAUSE_S)
         if attempt == _LOOKS // 2 and since_ns is not None:
             since_ns = min(since_ns, past.oldest_ns)
-    if agreed is not None:
+    if agreed is not None and all(agreed.lots(market) == look.lots(market) for market in instruments):
         # Where somebody else trades in the account, its money may never stand still.
         return _opened(agreed, instruments, past)
-    recovered = await leftovers.recover(RecoverPolicy.CANCEL, instruments)
-    remaining = tuple(order.external_id for order in recovered.remaining)
-    raise BooksDisagree(_complaint(_differences(look, instruments, past), instruments), remaining)
+    complaint = _complaint(_differences(look, instruments, past), instruments)
+    raise BooksDisagree(complaint, await _left_open(leftovers, instruments))
+
+
+async def _left_open(leftovers: OrderManager, instruments: Mapping[str, Instrument]) -> tuple[str, ...]:
+    """Cancel all orders of ours; what may be open all the same."""
+    try:
+        recovered = await leftovers.recover(RecoverPolicy.CANCEL, instruments)
+    except VenueError:
+        return (UNKNOWN_ORDERS,)
+    return tuple(order.external_id for order in recovered.remaining)
 
 
 async def _look(gateway: Gateway, since_ns: int | None, past: Past, now_ns: int) -> _Look:

@@ -106,8 +106,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "journal_queue_records": Range(100),
     "journal_close_timeout_s": _POSITIVE,
     "position_refresh_s": _POSITIVE,
-    # A look that comes later than a request may take would find the bot unwell.
-    "idle_look_s": Range(high=4.0, above=True),
+    "idle_look_s": _POSITIVE,
     "order_expiry_s": Range(10.0),
     "order_request_timeout_s": _POSITIVE,
     "order_pending_timeout_s": _POSITIVE,
@@ -167,6 +166,10 @@ def _is_quoted(values: Mapping[str, Any]) -> bool:
     return values["hedge_market"] in ("", *values["markets"])
 
 
+def _looks_in_time(values: Mapping[str, Any]) -> bool:
+    return bool(values["idle_look_s"] < values["order_request_timeout_s"])
+
+
 _OF_MODELS: Final = ("model_a_per_s", "model_k_per_bps", "model_sigma_bps", "max_position_notional_usd")
 
 
@@ -200,6 +203,12 @@ RELATED: Final[Sequence[Relation]] = (
         "these above 0 where offset_mode is avellaneda_stoikov or glft; mm calibrate --write finds the first "
         "three of each market, so set offset_mode for the same markets",
         _has_its_model,
+    ),
+    # A look that comes later would find slots that wait for their replies, and feed no dead man's switch.
+    Relation(
+        ("idle_look_s", "order_request_timeout_s"),
+        "idle_look_s below order_request_timeout_s",
+        _looks_in_time,
     ),
     Relation(("hedge_market", "markets"), "one of the quoted markets, or nothing for the first", _is_quoted),
 )

@@ -213,9 +213,12 @@ class _Fold:
 
     def take(self, record: Record) -> None:
         kind = record["type"]
+        # These two may come long after the last word of what was traded.
         if kind == "session_stop":
-            # It may come long after the last word of what was traded.
             self._may_have_open = bool(record.get("remaining", self._may_have_open))
+            return
+        if kind == RESUMED:
+            self._resumed(record)
             return
         self._noted_ns = int(record["t"])
         self._begun_ns = self._begun_ns or self._noted_ns
@@ -235,8 +238,6 @@ class _Fold:
                 step=Step[record["step"]],
                 cause=Cause[record["cause"]],
             )
-        elif kind == RESUMED:
-            self._resumed(record)
 
     def _order(self, record: Record) -> None:
         fields = {name: record[name] for name in NewOrder._fields}

@@ -1,5 +1,10 @@
 """Why a session may not begin as things are."""
 
+from typing import Final
+
+# In place of names, where nobody could tell which orders are open.
+UNKNOWN_ORDERS: Final = "unknown"
+
 
 class StartRefused(Exception):
     """The session may not begin as things are; the message says what is wrong and what to do."""
@@ -35,7 +40,8 @@ class BooksDisagree(StartRefused):
     """
 
     def __init__(self, message: str, remaining: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+        left = f"; orders that may be open (mm cancel-all): {', '.join(remaining)}" if remaining else ""
+        super().__init__(message + left)
         self.remaining = remaining
 
 

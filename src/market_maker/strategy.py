@@ -47,14 +47,13 @@ from market_maker.shutdown import (
     flatten_position,
     reduce_position,
 )
-from market_maker.start_refusals import BooksDisagree
+from market_maker.start_refusals import UNKNOWN_ORDERS, BooksDisagree
 from market_maker.startup import check_in, recover_orders
 from market_maker.stream_watch import StreamWatch
 from market_maker.surroundings import Surroundings
 from market_maker.upkeep import Upkeep
 
 _TIME_IS_UP: Final = "time is up"
-_NOT_KNOWN: Final = "unknown"
 _NOT_QUOTED: Final = "closing only"
 
 
@@ -131,7 +130,7 @@ class MarketMakerStrategy:
         stop = stop or Stop()
         with stop.on_signals():
             # Until they have been looked for, those of an earlier run may rest.
-            remaining: tuple[str, ...] = (_NOT_KNOWN,) if surroundings.past.may_have_open else ()
+            remaining: tuple[str, ...] = (UNKNOWN_ORDERS,) if surroundings.past.may_have_open else ()
             try:
                 opened = await _opened(surroundings, stop, closing=seconds == 0)
                 if opened is None:
@@ -139,7 +138,7 @@ class MarketMakerStrategy:
                 strategy = cls(opened.session, surroundings.entropy, stop)
                 strategy._go_on(opened.account)
                 started(strategy)
-                remaining = (_NOT_KNOWN,)
+                remaining = (UNKNOWN_ORDERS,)
                 remaining = await strategy._live(seconds)
             except BooksDisagree as refusal:
                 remaining = refusal.remaining

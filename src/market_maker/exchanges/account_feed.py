@@ -89,19 +89,21 @@ class _Account:
             self._unknown[f"account frame {kind}"] += 1
 
     def _hand_on(self, decoded: AccountFrame) -> None:
-        if decoded.events:
-            self._is_known_lost, self._has_begun = False, True
         self._unknown.update(f"market {market}, not asked for" for market in decoded.other_markets)
         listed: set[str] = set()
         for event in decoded.events:
             if isinstance(event, PositionReport):
                 listed.add(event.market)
                 self._note_position(event)
-            self._outbox.put(event)
+            self._tell(event)
         if decoded.is_snapshot and "POSITION" in decoded.kinds:
             for market in sorted(self._held - listed):
                 self._held.discard(market)
-                self._outbox.put(PositionReport(market, 0, ZERO, ZERO, None, decoded.venue_ns))
+                self._tell(PositionReport(market, 0, ZERO, ZERO, None, decoded.venue_ns))
+
+    def _tell(self, event: AccountEvent) -> None:
+        self._is_known_lost, self._has_begun = False, True
+        self._outbox.put(event)
 
     def _note_position(self, report: PositionReport) -> None:
         if report.size_lots:

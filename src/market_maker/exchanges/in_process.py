@@ -203,19 +203,26 @@ class InProcessGateway:
         )
 
     async def market_events(self, market: str) -> AsyncIterator[MarketEvent]:
-        """What a market tells; a gap of the book, a corrupt frame or a closed stream resubscribes."""
+        """What a market tells; a gap of the book, a corrupt frame or a closed stream resubscribes.
+
+        So does a book that does not begin: where a market stands still nothing shows that this was lost.
+        """
         instrument = self._instrument(market)
         while True:
             queue: Frames = asyncio.Queue()
             streams = [self._driver.open_stream(Topic(kind, market), queue) for kind in PUBLIC_KINDS]
             turns, opened_ns = self._turns("book"), self._now_ns()
+            has_begun, begin_s = False, asyncio.get_running_loop().time() + BEGIN_S
             try:
-                while (item := await queue.get()) is not None:
+                while (item := await (queue.get() if has_begun else _first(queue, begin_s))) is not None:
+                    has_begun = has_begun or item[0] == "book"
                     for event in self._market_event(instrument, turns, *item):
                         yield event
                 why = _CLOSED_BY_EXCHANGE
             except CorruptFrame as error:
                 why = str(error)
+            except TimeoutError:
+                why = NOT_BEGUN
             finally:
                 for stream in streams:
                     stream.close()
@@ -244,9 +251,10 @@ class InProcessGateway:
         while True:
             stream = self._driver.open_stream(Topic(ACCOUNT, account_id=self._account_id))
             turns, opened_ns = self._turns(ACCOUNT), self._now_ns()
-            has_begun = False
+            has_begun, begin_s = False, asyncio.get_running_loop().time() + BEGIN_S
+            queue = stream.queue
             try:
-                while (item := await (stream.queue.get() if has_begun else _first(stream.queue))) is not None:
+                while (item := await (queue.get() if has_begun else _first(queue, begin_s))) is not None:
                     for event in self._account_event(turns, item[1]):
                         has_begun = True
                         yield event
@@ -325,7 +333,7 @@ def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
         raise OutcomeUnknown(str(error)) from error
 
 
-async def _first(queue: Frames) -> tuple[str, bytes] | None:
-    """Next frame of a stream that has told nothing yet; fails where it takes too long."""
-    async with asyncio.timeout(BEGIN_S):
+async def _first(queue: Frames, until_s: float) -> tuple[str, bytes] | None:
+    """Next frame of a stream that has not begun yet; fails after an instant of the loop."""
+    async with asyncio.timeout_at(until_s):
         return await queue.get()

@@ -137,7 +137,8 @@ class Link:
             self._check_fatal(loss)
             # Before the connection is closed: that waits for a peer that may be gone.
             hearer.on_lost(loss)
-            if loop.time() - opened_s >= _HEALTHY_S:
+            has_begun = self._has_begun is None or self._has_begun()
+            if has_begun and loop.time() - opened_s >= _HEALTHY_S:
                 self._backoff.reset()
             return self._pause_s(loss)
         finally:

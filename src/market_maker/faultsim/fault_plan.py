@@ -153,11 +153,12 @@ class FaultPlan:
     quiet: tuple[Stretch, ...]
 
     def spans(self, names: Collection[str] = FAULT_NAMES, *, with_clocks: bool = False) -> Spans:
-        """When faults of these classes are on; a clock's as long as pauses by it take when it falls back."""
+        """When faults of these classes are on, and while pauses take longer because a clock fell back."""
         stretches = [Stretch(fault.start_s, fault.end_s) for fault in self.faults if fault.name in names]
-        if with_clocks:
-            late = (fault for fault in self.faults if fault.name in _CLOCKS)
-            stretches += [Stretch(fault.start_s, fault.end_s + max(fault.value, 0.0)) for fault in late]
+        for fault in self.faults if with_clocks else ():
+            if fault.name in _CLOCKS:
+                fell_s = fault.end_s if fault.value > 0.0 else fault.start_s
+                stretches.append(Stretch(fell_s, fell_s + abs(fault.value)))
         return Spans(stretches)
 
 

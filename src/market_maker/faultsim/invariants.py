@@ -48,9 +48,9 @@ _LOSS_SLACK: Final = Decimal("1.25")
 _LOSS_S: Final = 20.0
 # How long it may take to close a position once the kill ladder wants it closed and nothing fails.
 _FLATTENED_S: Final = 45.0
-# The best prices are compared now and then; in so many looks one after another they can not all be in motion.
+# The best prices are compared now and then; where they stood still since the look before none is on its way.
 _BOOK_EVERY_S: Final = 5.0
-_BOOK_LOOKS: Final = 5
+_BOOK_LOOKS: Final = 3
 _BOOK_LEVELS: Final = 3
 # How long an order may rest while halted once requests get through: two requests, a look-up, their pauses.
 _HALTED_S: Final = 15.0
@@ -93,8 +93,8 @@ class Watch:
         Steps of the exchange so far.
     life : Life or None
         The process that trades at present.
-    second_is_there : bool
-        A second process runs, started by mistake.
+    second : Life or None
+        The last process that was started by mistake.
     second_until_ns : int
         Until when its orders may rest.
     is_down : bool
@@ -104,7 +104,7 @@ class Watch:
     def __init__(self, scene: Scene, report: Callable[[str, str], None]) -> None:
         self.steps = 0
         self.life: Life | None = None
-        self.second_is_there = False
+        self.second: Life | None = None
         self.second_until_ns = 0
         self.is_down = False
         self._scene = scene
@@ -116,6 +116,7 @@ class Watch:
         self._drawdown_usd = Decimal(repr(config.of(RiskSettings).max_drawdown_usd))
         self._peak_usd, self._over_since_s, self._held_since_s = Decimal(0), -1.0, -1.0
         self._book_looked_s, self._book_differs = 0.0, 0
+        self._book_seen: dict[Side, list[int]] = {}
         switch = config.of(DeadMansSwitchSettings)
         self._switch_s = switch.dead_man_countdown_s + switch.dead_man_interval_s
         self._countdown_s = switch.dead_man_countdown_s
@@ -297,21 +298,23 @@ class Watch:
         own_lots: Counter[tuple[Side, int]] = Counter()
         for order in self.own_open():
             own_lots[order.side, order.price_ticks] += order.remaining_lots
-        for side in Side:
-            ours = [ticks for ticks, _ in desk.book.levels(side, _BOOK_LEVELS)]
-            levels = (ticks for ticks, lots in book.levels(side) if lots > own_lots[side, ticks])
-            theirs = list(islice(levels, _BOOK_LEVELS))
-            if ours != theirs:
-                self._book_differs += 1
-                break
-        else:
+        theirs = {
+            side: list(islice((t for t, lots in book.levels(side) if lots > own_lots[side, t]), _BOOK_LEVELS))
+            for side in Side
+        }
+        ours = {side: [ticks for ticks, _ in desk.book.levels(side, _BOOK_LEVELS)] for side in Side}
+        if ours == theirs:
             self._book_differs = 0
-        detail = f"best prices of {side.name} are {theirs}, the bot has {ours}"
+        elif theirs == self._book_seen:
+            self._book_differs += 1
+        self._book_seen = theirs
+        detail = f"best prices are {theirs}, the bot has {ours}"
         self._hold("book", holds=self._book_differs < _BOOK_LOOKS, detail=detail)
 
     def _check_guarded(self, now_s: float, desk: MarketDesk | None, own: list[Order]) -> None:
         """No process quotes, and none feeds the switch: nothing may rest for longer than its countdown."""
-        if desk is not None or not own or self.second_is_there:
+        second = self.second is not None and self.second.strategy is not None and not self.second.is_over
+        if desk is not None or not own or second:
             self._unguarded_since_s = -1.0
             self._broken.discard("orphan")
             return

@@ -34,7 +34,7 @@ from market_maker.past import Whose, read_past
 from market_maker.public_markets import MarketChoiceError
 from market_maker.session_report import fill_model_of, portfolio_of, summary_of, venue_of
 from market_maker.shutdown import Stop
-from market_maker.start_refusals import StartRefused
+from market_maker.start_refusals import UNKNOWN_ORDERS, StartRefused
 from market_maker.strategy import MarketMakerStrategy, Outcome
 from market_maker.summary import as_dict
 from market_maker.surroundings import Surroundings
@@ -206,7 +206,7 @@ class Life:
                     "runs": [as_dict(run) for run in runs],
                     "portfolio": portfolio_of(strategy.session),
                 }
-                remaining = ("unknown",) if self.outcome is None else self.outcome.remaining
+                remaining = (UNKNOWN_ORDERS,) if self.outcome is None else self.outcome.remaining
                 journal.session_stop(strategy.stop.why, summary, remaining)
 
     def _began(self, strategy: MarketMakerStrategy) -> None:

@@ -120,6 +120,8 @@ class VirtualSink:
             self._write_all()
 
     def _write_all(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = None
         self._left += b"".join(self._lines)
         self._lines.clear()

@@ -343,12 +343,11 @@ class World:
     def start_second(self, fault: PlannedFault) -> Callable[[], None]:
         """Somebody starts the bot once more."""
         life = Life(self._second, "second")
-        self.watch.second_is_there, self.watch.second_until_ns = True, _FOREVER_NS
+        self.watch.second, self.watch.second_until_ns = life, _FOREVER_NS
 
         def undo() -> None:
             life.kill(0.0)
             # What it left is cancelled by the first, if that is there and can.
-            self.watch.second_is_there = False
             self.watch.second_until_ns = self.clock.now_ns() + _LEFT_NS
 
         return undo
