@@ -223,6 +223,18 @@ def test_cancels_and_keeps_always_pass():
         assert isinstance(risk.approve(BID, decision, Portfolio({}, None), NOW), Approved)
 
 
+def test_an_equity_that_stands_still_changes_nothing_and_a_new_day_does():
+    risk = RiskManager(replace(FREE, max_drawdown_usd=20))
+    assert risk.on_equity(1_000 * USD, NOW) == Reason.NONE
+    assert risk.on_equity(980 * USD, NOW) == Reason.RISK_DRAWDOWN
+    before = risk.export()
+    assert risk.on_equity(980 * USD, NOW) == Reason.RISK_DRAWDOWN
+    assert risk.export() == before
+    tomorrow_ns = NOW + 24 * 3600 * 10**9
+    assert risk.on_equity(980 * USD, tomorrow_ns) == Reason.RISK_DRAWDOWN
+    assert risk.export() == before._replace(day=before.day + 1, day_start_pusd=980 * USD)
+
+
 def test_gross_and_stress_count_the_worst_case_of_every_market():
     settings = replace(FREE, max_gross_notional_usd=3_000, stress_move=0.1, max_stress_loss_usd=301)
     other = MARKET._replace(position_lots=-10, exposure=Exposure(buy_lots=5, sell_lots=10))
