@@ -34,6 +34,7 @@ _FORBIDDEN_BY_THE_MARKET: Final = frozenset(
         Reason.POST_ONLY_BACKOFF,
         Reason.TOXIC_FLOW,
         Reason.TOXIC_FILLS,
+        Reason.REFERENCE_FAR,
         Reason.POSITION_LIMIT,
         Reason.BELOW_MIN_SIZE,
         Reason.SPREAD_TOO_NARROW,
