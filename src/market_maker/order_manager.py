@@ -162,7 +162,7 @@ class OrderManager(OrderRequests):
         due = [order for order in self.working() if self._is_due(order, now_ns)]
         # Where nobody answered the last time, one look-up is enough to see whether that is over.
         asked = due[:1] if self._is_unanswered else due
-        answers = await asyncio.gather(*map(self._look_up, asked)) if asked else ()
+        answers = await asyncio.gather(*map(self._look_up, asked))
         self._is_unanswered = bool(answers) and not any(answers)
         await self._fetch_trades(now_ns)
         if now_ns >= self._next_snapshot_ns:
