@@ -91,7 +91,8 @@ def test_a_violation_is_printed_with_the_command_that_repeats_it_and_journals_ar
     monkeypatch.setattr("market_maker.ledger.Ledger.position_lots", lambda _self, _market: 7)
     words = ["--seeds", "3", "--hours", "0.05", "--faults", "none", "--keep", str(tmp_path)]
     assert main(["simulate", *words, "--processes", "1"]) == ExitCode.FAILED
-    shown = capsys.readouterr().out
+    shown, said = capsys.readouterr()
+    assert said.startswith("seed 3: "), "said at once, not in the report alone"
     assert "VIOLATED" in shown
     assert "mm simulate --seeds 3..3 --hours 0.05 --faults none --changes 8" in shown
     assert list((tmp_path / "seed-3" / "main").glob("*.jsonl"))

@@ -175,18 +175,17 @@ def _end_with(other: "Connection") -> None:
 
 @contextmanager
 def _progress(seeds: int, *, show: bool) -> "Iterator[Any]":
-    """A bar on the terminal, where somebody sees it, with what was violated so far."""
-    if not show:
-        yield lambda result: result
-        return
+    """A bar on the terminal, where somebody sees it; what is violated is said at once, and in the report."""
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not show) as bar:
         task = bar.add_task("simulating", total=seeds)
         found = 0
 
         def told(result: "SeedResult") -> "SeedResult":
             nonlocal found
             found += len(result.violations)
+            for name in dict.fromkeys(violation.invariant for violation in result.violations):
+                note(f"seed {result.seed}: {name} violated")
             bar.update(task, advance=1, description=f"simulating, {found} violations")
             return result
 
