@@ -4,7 +4,8 @@ One emulator runs through all rounds, as a process of its own. The bot, another 
 drawn from the seed: while it starts, while it quotes, or while it stops after a SIGTERM. Its next life begins
 on the same journal. After the last round one life stops in order and flattens. Then the emulator's books
 are read over REST, and all journals of all lives are held against them: every fill once, equity to the last
-digit, no order longer at the exchange than the dead man's countdown after the life that placed it.
+digit, no order longer at the exchange than the dead man's countdown after the last life that placed or
+adopted it.
 """
 
 import argparse
@@ -250,12 +251,31 @@ def differences(ours: Books, theirs: Books) -> dict[str, list[str]]:
     return found
 
 
-def orphans(orders: Sequence[dict[str, Any]], lives: Sequence[Life]) -> list[str]:
-    """Orders that were at the exchange for longer than the countdown after the life that placed them."""
+def adoptions(folder: Path) -> list[tuple[int, str]]:
+    """When (ns) a life went on with an order of an earlier one, and with which, by all journals."""
+    return [
+        (record["t"], name)
+        for path in sorted(folder.glob("*.jsonl"))
+        for record in read_journal(path)
+        if record["type"] == "restarted"
+        for name in record["adopted"]
+    ]
+
+
+def orphans(
+    orders: Sequence[dict[str, Any]], lives: Sequence[Life], adopted: Sequence[tuple[int, str]] = ()
+) -> list[str]:
+    """Orders that were at the exchange for longer than the countdown after their life.
+
+    That is the one that placed them, or the last that adopted them.
+    """
+    since_ns = {order["externalId"]: order["createdTime"] * NS_PER_MS for order in orders}
+    for at_ns, name in adopted:
+        since_ns[name] = max(at_ns, since_ns.get(name, at_ns))
     left = []
     for order in orders:
-        placed_ns = order["createdTime"] * NS_PER_MS
-        owner = max((life for life in lives if life.began_ns <= placed_ns), key=lambda life: life.began_ns)
+        known_ns = since_ns[order["externalId"]]
+        owner = max((life for life in lives if life.began_ns <= known_ns), key=lambda life: life.began_ns)
         latest_ns = owner.ended_ns + (COUNTDOWN_S + _UNDER_WAY_S) * NS_PER_S
         if order["status"] in _OPEN or order["updatedTime"] * NS_PER_MS > latest_ns:
             left.append(order["externalId"])
@@ -365,7 +385,8 @@ def _played(plans: Sequence[Plan], seed: int, folder: Path, last_s: float) -> di
         valued, still_open = exchange.valued(), exchange.orders_open()
         theirs, orders = exchange.books(), exchange.orders()
         emulator.end()
-    ours = journal_books(folder / "journal")
+    ours, adopted = journal_books(folder / "journal"), adoptions(folder / "journal")
+    left = orphans(orders, lives.all, adopted)
     return {
         "benchmark": "kill_rounds",
         "python": platform.python_version(),
@@ -373,7 +394,8 @@ def _played(plans: Sequence[Plan], seed: int, folder: Path, last_s: float) -> di
         "scenario": SCENARIO,
         "seed": seed,
         **_played_figures(plans, lives.all, theirs, orders),
-        **_verdict(ours, theirs, valued, Ending(last, still_open, orphans(orders, lives.all))),
+        "orders_adopted": len({name for _, name in adopted}),
+        **_verdict(ours, theirs, valued, Ending(last, still_open, left)),
     }
 
 

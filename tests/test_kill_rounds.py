@@ -82,6 +82,17 @@ def test_an_order_is_an_orphan_after_the_countdown_of_the_life_that_placed_it():
     assert kill_rounds.orphans(orders, lives) == ["gone late", "filled late", "open"]
 
 
+def test_an_order_that_the_next_life_went_on_with_is_its_own(tmp_path):
+    lives = [kill_rounds.Life(10 * S, 20 * S, -9), kill_rounds.Life(21 * S, 40 * S, -9)]
+    allowed_s = 40 + kill_rounds.COUNTDOWN_S + 2
+    orders = [order("adopted", 12, allowed_s), order("late", 12, allowed_s + 1), order("left", 12, 39)]
+    restarted = {"type": "restarted", "t": 22 * S, "adopted": ["adopted", "late"]}
+    (tmp_path / "mm-2-0000.jsonl").write_text(json.dumps(restarted) + "\n")
+    adopted = kill_rounds.adoptions(tmp_path)
+    assert adopted == [(22 * S, "adopted"), (22 * S, "late")]
+    assert kill_rounds.orphans(orders, lives, adopted) == ["late", "left"]
+
+
 def test_the_same_seed_draws_the_same_kills_of_every_kind():
     plans = kill_rounds.draw_plans(100, 1)
     assert plans == kill_rounds.draw_plans(100, 1) != kill_rounds.draw_plans(100, 2)

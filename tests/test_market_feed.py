@@ -390,6 +390,14 @@ def test_trades_repeated_to_whoever_connects_are_not_of_now():
     assert heard.unknown == {"trade long past": 2}
 
 
+def test_a_trade_that_is_forgotten_is_long_past_when_it_comes_again():
+    then, later = f'"ts": {START_MS}'.encode(), f'"ts": {START_MS + 10_001}'.encode()
+    again = trades(2, 1).replace(then, later)
+    heard = watched({BOOK: [says(book(1))], TRADES: [says(trades(1, 1), again, trades(3, 2))]})
+    assert [trade.trade_id for trade in heard.of(Trade)] == [1, 2]
+    assert heard.unknown == {"trade long past": 1}
+
+
 def test_frames_from_the_future_are_frames():
     ahead = START_MS + 3_000
     heard = watched({BOOK: [says(book(1).replace(str(START_MS).encode(), str(ahead).encode()), delta(2))]})

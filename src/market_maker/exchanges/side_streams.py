@@ -4,7 +4,7 @@ What is missing, late, repeated or unreadable is counted; a frame that can not b
 connection, because nobody knows what else of it is wrong.
 """
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -104,8 +104,7 @@ class PublicTrades:
         self._clock = clock
         self._outbox = outbox
         self._unknown = unknown
-        self._ids: set[int] = set()
-        self._oldest_first: deque[int] = deque()
+        self._heard_ns: OrderedDict[int, int] = OrderedDict()
 
     def decode(self, frame: bytes) -> list[MarketEvent]:
         """Trades of a frame that are news."""
@@ -114,17 +113,24 @@ class PublicTrades:
         return [trade for trade in trades if self._is_news(trade, sent_ns)]
 
     def _is_news(self, trade: Trade, sent_ns: int) -> bool:
-        if trade.trade_id in self._ids:
-            self._unknown["trade twice"] += 1
-            return False
-        self._ids.add(trade.trade_id)
-        self._oldest_first.append(trade.trade_id)
-        if len(self._oldest_first) > _TRADE_IDS_KEPT:
-            self._ids.discard(self._oldest_first.popleft())
-        if sent_ns - trade.venue_ns > _OLD_TRADE_NS:
+        past_ns = sent_ns - _OLD_TRADE_NS
+        self._forget(past_ns)
+        if trade.venue_ns < past_ns:
             self._unknown["trade long past"] += 1
             return False
+        if trade.trade_id in self._heard_ns:
+            self._unknown["trade twice"] += 1
+            return False
+        self._heard_ns[trade.trade_id] = trade.venue_ns
         return True
+
+    def _forget(self, past_ns: int) -> None:
+        """Forget what would be long past if it came again, and the oldest of too many."""
+        while self._heard_ns:
+            oldest_ns = next(iter(self._heard_ns.values()))
+            if oldest_ns >= past_ns and len(self._heard_ns) < _TRADE_IDS_KEPT:
+                return
+            self._heard_ns.popitem(last=False)
 
     def put(self, event: MarketEvent) -> None:
         """Add a trade, unless so many wait that the reader must have stopped."""
